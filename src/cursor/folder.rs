@@ -1,0 +1,462 @@
+//! One folder's part of a cursor: what each UID of the present numbering is, and what follows from a listing. Pure: no I/O, no clock.
+//! Bounds over the whole cursor are its parent's.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::UidSet;
+use super::stored::{Claims, hex8};
+
+/// Most old copies that may stand for messages of the present numbering.
+pub const MAX_CLAIMS: usize = 8_000;
+/// Anchors kept.
+pub const MAX_ANCHORS: usize = 32;
+/// Gaps among so many of the newest UIDs are not believed at once: a server may show UID 101 before UID 100.
+pub const YOUNG: u32 = 200;
+/// How long a young gap must last before a second listing closes it.
+pub const GAP_LASTS: SignedDuration = SignedDuration::from_mins(10);
+/// Longest pause between two tries of an owed message.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// How long an attachment scanner's placeholder may stand before the message is quarantined.
+/// Within this time a session that fails in mid-message may be the server's or the network's fault.
+const INCIDENT_LASTS: SignedDuration = SignedDuration::from_hours(1);
+const SCAN_LASTS: SignedDuration = SignedDuration::from_hours(24);
+
+/// What opening a folder said about its numbering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbering {
+    /// Nothing was remembered: reconcile what is below the baseline.
+    First,
+    /// The numbering goes on.
+    Same,
+    /// UIDs mean other messages now; everything remembered is forgotten: reconcile what is below the baseline.
+    Renumbered,
+}
+
+/// Why a message that was listed is not delivered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OwedReason {
+    /// The server answered OK without the message, or with `NIL`.
+    NotReceived,
+    /// A body of no bytes.
+    Empty,
+    /// Exchange sent a text of its own instead ("Retrieval using the IMAP4 protocol failed").
+    Substitute,
+    /// An attachment is a "Safe Attachments Scan In Progress" placeholder.
+    ScanPlaceholder,
+    /// Longer than the work order allows.
+    TooLarge,
+    /// Fetched alone, it ended the session or the process.
+    SessionFailed,
+    /// A sink refuses this message.
+    Rejected,
+}
+
+impl OwedReason {
+    /// Whether the message is quarantined after `attempts`, the first of which was at `since`.
+    fn exhausted(self, attempts: u32, since: Timestamp, now: Timestamp) -> bool {
+        match self {
+            Self::TooLarge => true,
+            // What ends sessions may be an incident of the server's as well, and those last: several tries over at least an hour.
+            Self::SessionFailed => attempts >= 3 && now.duration_since(since) >= INCIDENT_LASTS,
+            Self::ScanPlaceholder => now.duration_since(since) >= SCAN_LASTS,
+            Self::NotReceived | Self::Empty | Self::Substitute | Self::Rejected => attempts >= 5,
+        }
+    }
+}
+
+/// A message listed and not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owed {
+    /// Its UID.
+    pub uid: u32,
+    /// Why, the last time.
+    pub reason: OwedReason,
+    /// Tries so far; counted before a suspect is fetched.
+    pub attempts: u32,
+    /// The first failure.
+    pub since: Timestamp,
+    /// The next try, not before.
+    pub next: Timestamp,
+}
+
+/// A message given up until a person replays or discards it. It is decided, and stays untouched on the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quarantined {
+    /// Its UID.
+    pub uid: u32,
+    /// Why, the last time.
+    pub reason: OwedReason,
+    /// Tries before it was given up.
+    pub attempts: u32,
+    /// When it was given up.
+    pub time: Timestamp,
+}
+
+/// What came of [`Folder::owe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a quarantined message is to be told of"]
+pub enum Owe {
+    /// To be tried again.
+    Again {
+        /// Not before.
+        next: Timestamp,
+    },
+    /// Given up.
+    Quarantined {
+        /// Tries in all.
+        attempts: u32,
+    },
+}
+
+/// One of the last decided messages, by which a numbering can be recognised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Anchor {
+    /// Its UID.
+    pub uid: u32,
+    /// First 8 bytes of its fingerprint.
+    #[serde(with = "hex8")]
+    pub fingerprint: [u8; 8],
+}
+
+/// Where a numbering was first met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Baseline {
+    /// UIDNEXT then; messages below it may lie in the sink under another name. `None`: the server did not say, so any may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid_next: Option<u32>,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// What is remembered of one folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", from = "Stored")]
+pub struct Folder {
+    name: String,
+    key: String,
+    uid_validity: u32,
+    /// Covers the owed UIDs as well: they are its exceptions, so that scattered ones do not break it into ranges.
+    decided: UidSet,
+    #[serde(serialize_with = "owed_as_list", skip_serializing_if = "BTreeMap::is_empty")]
+    owed: BTreeMap<u32, Owed>,
+    #[serde(skip_serializing_if = "UidSet::is_empty")]
+    unsettled: UidSet,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quarantined: Vec<Quarantined>,
+    #[serde(skip_serializing_if = "VecDeque::is_empty")]
+    anchors: VecDeque<Anchor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<Baseline>,
+    #[serde(rename = "claimed", skip_serializing_if = "Claims::is_empty")]
+    claims: Claims,
+    #[serde(skip)]
+    seen: Seen,
+}
+
+impl Folder {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            key: name.to_owned(),
+            uid_validity: 0,
+            decided: UidSet::new(),
+            owed: BTreeMap::new(),
+            unsettled: UidSet::new(),
+            quarantined: Vec::new(),
+            anchors: VecDeque::new(),
+            baseline: None,
+            claims: Claims::default(),
+            seen: Seen::default(),
+        }
+    }
+
+    /// The folder's name, UTF-8.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The name that goes into placements: the first one that the folder had.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The validity of the numbering remembered; 0 before the first.
+    pub fn uid_validity(&self) -> u32 {
+        self.uid_validity
+    }
+
+    /// Decided UIDs, and the owed ones among them: what is never to be listed as new work.
+    pub fn decided(&self) -> &UidSet {
+        &self.decided
+    }
+
+    /// Owed messages by UID.
+    pub fn owed(&self) -> &BTreeMap<u32, Owed> {
+        &self.owed
+    }
+
+    /// Quarantined messages, in the order in which they were given up.
+    pub fn quarantined(&self) -> &[Quarantined] {
+        &self.quarantined
+    }
+
+    /// The last decided messages, oldest first.
+    pub fn anchors(&self) -> impl Iterator<Item = &Anchor> {
+        self.anchors.iter()
+    }
+
+    /// Where the present numbering was first met.
+    pub fn baseline(&self) -> Option<&Baseline> {
+        self.baseline.as_ref()
+    }
+
+    /// Takes note of the numbering that the server announced when the folder was opened (RFC 9051 section 2.3.1.1).
+    ///
+    /// Another UIDVALIDITY, or a UIDNEXT at or below a UID that was given out before, means that UIDs name other messages now: everything of
+    /// the old numbering is forgotten, so that each message is listed and taken anew (the sink tells which it already holds).
+    pub fn opened(&mut self, uid_validity: u32, uid_next: Option<u32>, now: Timestamp) -> Numbering {
+        let numbering = if self.baseline.is_none() {
+            Numbering::First
+        } else if uid_validity != self.uid_validity || uid_next.is_some_and(|next| self.highest() >= next) {
+            Numbering::Renumbered
+        } else {
+            return Numbering::Same;
+        };
+        let (name, key) = (std::mem::take(&mut self.name), std::mem::take(&mut self.key));
+        *self = Self { key, uid_validity, baseline: Some(Baseline { uid_next, time: whole_seconds(now) }), ..Self::new("") };
+        self.name = name;
+        numbering
+    }
+
+    /// Whether the sink may hold this message under the name of another numbering: it was there when the present one was first met.
+    pub fn must_reconcile(&self, uid: u32) -> bool {
+        self.baseline.as_ref().and_then(|baseline| baseline.uid_next).is_none_or(|next| uid < next)
+    }
+
+    /// The UIDs of `1..=top` that are neither decided nor owed: where a listing must look.
+    pub fn undecided(&self, top: u32) -> UidSet {
+        UidSet::from_range(1, top).difference(&self.decided).difference(&self.seen.closed)
+    }
+
+    /// Takes note of a COMPLETE listing of `low..=high`, and returns the work in it: what is listed, not decided and not owed.
+    ///
+    /// What the window lacks up to the highest UID ever listed is decided, for it will never come; but a gap among the newest [`YOUNG`] UIDs
+    /// only if a second listing, [`GAP_LASTS`] after the first, lacks it still. Owed UIDs that are gone are decided at once.
+    ///
+    /// A gap is stored once it touches a decided message: the gaps between thousands of messages that are still to be taken would be as many
+    /// ranges. Until then it is kept in memory, and listed again after a restart.
+    pub fn listed(&mut self, low: u32, high: u32, listed: &UidSet, now: Timestamp) -> UidSet {
+        let window = UidSet::from_range(low, high);
+        let listed = listed.intersection(&window);
+        let top = self.highest().max(listed.last().unwrap_or(0));
+        self.seen.highest = top;
+
+        self.owed.retain(|uid, _| !window.contains(*uid) || listed.contains(*uid));
+
+        // What is there after all was no gap.
+        self.seen.closed = self.seen.closed.difference(&listed);
+        let lacking = window.intersection(&UidSet::from_range(1, top)).difference(&listed).difference(&self.decided);
+        let first_young = top.saturating_sub(YOUNG) + 1;
+        self.seen.gaps.retain(|uid, _| *uid >= first_young && !listed.contains(*uid));
+        let mut closed = lacking.intersection(&UidSet::from_range(1, first_young - 1));
+        for uid in lacking.intersection(&UidSet::from_range(first_young, top)).iter() {
+            let since = *self.seen.gaps.entry(uid).or_insert(now);
+            if now.duration_since(since) >= GAP_LASTS {
+                closed.insert(uid);
+            }
+        }
+        self.seen.gaps.retain(|uid, _| !closed.contains(*uid));
+        self.seen.closed = self.seen.closed.union(&closed);
+        self.cover(&UidSet::new());
+        self.drop_claims_when_done();
+        listed.difference(&self.decided)
+    }
+
+    /// The part of `work` that lies below the highest decided UID: taking it never adds a range.
+    pub fn between(&self, work: &UidSet) -> UidSet {
+        work.intersection(&UidSet::from_range(1, self.decided.last().unwrap_or(0)))
+    }
+
+    /// Decides `uids`: every sink durably accepted them, or they are none of our business. Owed ones are owed no more.
+    pub fn decide(&mut self, uids: &UidSet) {
+        if !self.owed.is_empty() {
+            self.owed.retain(|uid, _| !uids.contains(*uid));
+        }
+        self.cover(uids);
+        self.drop_claims_when_done();
+    }
+
+    /// Whether nothing more is to be done for this UID.
+    pub fn is_decided(&self, uid: u32) -> bool {
+        self.decided.contains(uid) && !self.owed.contains_key(&uid)
+    }
+
+    /// Notes that this message was tried once more and is not delivered. Never bounded here: ask [`super::Cursor::room`] before taking work.
+    ///
+    /// The next try comes after 1 min · 2^(attempts − 1), at most 1 h. It is quarantined instead after 5 attempts, 3 where it ends sessions
+    /// (law 9), at once where it is too large, and for the scan placeholder after 24 h whatever the attempts.
+    pub fn owe(&mut self, uid: u32, reason: OwedReason, now: Timestamp) -> Owe {
+        let now = whole_seconds(now);
+        let before = self.owed.remove(&uid);
+        let since = before.as_ref().map_or(now, |owed| owed.since);
+        let attempts = match before {
+            // Tries that met the placeholder say nothing about another fault.
+            Some(Owed { reason: OwedReason::ScanPlaceholder, .. }) if reason != OwedReason::ScanPlaceholder => 1,
+            Some(owed) => owed.attempts.saturating_add(1),
+            None => 1,
+        };
+        self.cover(&UidSet::from_range(uid, uid));
+        if reason.exhausted(attempts, since, now) {
+            self.quarantined.retain(|quarantined| quarantined.uid != uid);
+            self.quarantined.push(Quarantined { uid, reason, attempts, time: now });
+            self.drop_claims_when_done();
+            return Owe::Quarantined { attempts };
+        }
+        let pause = SignedDuration::from_mins(1 << (attempts - 1).min(6)).min(LONGEST_PAUSE);
+        let next = now.checked_add(pause).unwrap_or(Timestamp::MAX);
+        self.owed.insert(uid, Owed { uid, reason, attempts, since, next });
+        Owe::Again { next }
+    }
+
+    /// Owed messages whose next try has come. One set further ahead than any pause is due as well: the clock was wrong when it was written.
+    pub fn due(&self, now: Timestamp) -> UidSet {
+        let latest = now.checked_add(LONGEST_PAUSE).unwrap_or(Timestamp::MAX);
+        self.owed.values().filter(|owed| owed.next <= now || owed.next > latest).map(|owed| owed.uid).collect()
+    }
+
+    /// When the next owed message becomes due; `None` where none is owed.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.owed.values().map(|owed| owed.next).min()
+    }
+
+    /// Remembers a decided message as one by which the numbering can be recognised; the last [`MAX_ANCHORS`] are kept.
+    pub fn anchor(&mut self, uid: u32, fingerprint: [u8; 8]) {
+        self.anchors.retain(|anchor| anchor.uid != uid);
+        self.anchors.push_back(Anchor { uid, fingerprint });
+        while self.anchors.len() > MAX_ANCHORS {
+            self.anchors.pop_front();
+        }
+    }
+
+    /// Lets the old copy `placement` stand for one message of this numbering. False where it stands for another already, or [`MAX_CLAIMS`] are
+    /// reached: then the message is to be delivered, for an extra copy is no loss.
+    ///
+    /// Kept in the cursor because two UIDs of one numbering are two messages always, also across a crash: without this, one old copy could
+    /// stand for two. Forgotten once every UID below the baseline is decided.
+    pub fn claim(&mut self, placement: [u8; 8]) -> bool {
+        self.claims.0.len() < MAX_CLAIMS && self.claims.0.insert(placement)
+    }
+
+    /// The old copies that stand for a message already.
+    pub fn claims(&self) -> impl Iterator<Item = [u8; 8]> + '_ {
+        self.claims.0.iter().copied()
+    }
+
+    /// The highest UID known to have been given out.
+    fn highest(&self) -> u32 {
+        self.seen.highest.max(self.decided.last().unwrap_or(0))
+    }
+
+    fn cover(&mut self, uids: &UidSet) {
+        match uids.ranges() {
+            [] => {}
+            [(low, high)] => self.decided.insert_range(*low, *high),
+            [_, _, ..] => self.decided = self.decided.union(uids),
+        }
+        if !self.seen.closed.is_empty() {
+            let together = self.decided.union(&self.seen.closed);
+            self.decided = together.ranges_meeting(&self.decided);
+            self.seen.closed = self.seen.closed.difference(&self.decided);
+        }
+        if !self.seen.gaps.is_empty() {
+            self.seen.gaps.retain(|uid, _| !uids.contains(*uid));
+        }
+    }
+
+    fn drop_claims_when_done(&mut self) {
+        if self.claims.is_empty() {
+            return;
+        }
+        let Some(next) = self.baseline.as_ref().and_then(|baseline| baseline.uid_next) else { return };
+        if self.undecided(next.saturating_sub(1)).is_empty() && self.owed.range(..next).next().is_none() {
+            self.claims = Claims::default();
+        }
+    }
+}
+
+/// The stored form as it is read; every field may be missing.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stored {
+    name: String,
+    key: Option<String>,
+    #[serde(default)]
+    uid_validity: u32,
+    #[serde(default)]
+    decided: UidSet,
+    #[serde(default)]
+    owed: Vec<Owed>,
+    #[serde(default)]
+    unsettled: UidSet,
+    #[serde(default)]
+    quarantined: Vec<Quarantined>,
+    #[serde(default)]
+    anchors: VecDeque<Anchor>,
+    baseline: Option<Baseline>,
+    #[serde(default)]
+    claimed: Claims,
+}
+
+impl From<Stored> for Folder {
+    fn from(stored: Stored) -> Self {
+        let Stored { name, key, uid_validity, decided, owed, unsettled, quarantined, anchors, baseline, claimed } = stored;
+        let covered = owed.iter().map(|owed| owed.uid).chain(quarantined.iter().map(|quarantined| quarantined.uid)).collect();
+        Self {
+            key: key.unwrap_or_else(|| name.clone()),
+            name,
+            uid_validity,
+            // Whoever edited the record by hand may have broken this.
+            decided: decided.union(&covered),
+            owed: owed.into_iter().map(|owed| (owed.uid, owed)).collect(),
+            unsettled,
+            quarantined,
+            anchors,
+            baseline,
+            claims: claimed,
+            seen: Seen::default(),
+        }
+    }
+}
+
+/// What listings showed since the process began. Lost with it, which only delays the closing of gaps; so it is no part of what a folder *is*.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    highest: u32,
+    /// Closed gaps that touch no decided message yet.
+    closed: UidSet,
+    /// Young gaps, and when a listing first lacked them; at most [`YOUNG`].
+    gaps: BTreeMap<u32, Timestamp>,
+}
+
+impl PartialEq for Seen {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+fn owed_as_list<S: Serializer>(owed: &BTreeMap<u32, Owed>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(owed.values())
+}
+
+/// Fractions of a second make the stored form longer and help nobody. Rounds up, so that nothing happens earlier than it should.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    let seconds = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
+    Timestamp::from_second(seconds).unwrap_or(time)
+}

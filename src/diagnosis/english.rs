@@ -1,0 +1,238 @@
+//! The words of each diagnosis, in English, with the exact commands filled in. It decides nothing. Pure: no I/O, no clock.
+//!
+//! Names of pages and buttons are those of the Entra admin centre; commands are those of Microsoft's page "Authenticate an IMAP, POP or SMTP
+//! connection using OAuth".
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use super::{Context, Saying, bounded};
+
+/// Longest text of somebody else's in a message, in bytes.
+const QUOTED: usize = 200;
+
+const LATE: &str = "A change takes effect within minutes, at times an hour.";
+
+pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
+    let Context { mailbox, role, tenant_id, client_id, credential_name, folder, authority, imap_host, .. } = *context;
+    let protocol = if role.starts_with("POP.") { "POP3" } else { "IMAP" };
+    match saying {
+        Saying::EntraUnreachable { text } => {
+            format!("Cannot reach {authority}: {}. Allow egress to it (TCP 443, for Microsoft's).", quoted(text))
+        }
+        Saying::EntraBusy { status } => format!("Entra is busy (HTTP {status}); it is tried again by itself."),
+        Saying::EntraOdd { what } => {
+            format!("The answer of {authority} holds no token: {what}. Does something between answer in Entra's place?")
+        }
+        Saying::EntraUnknownRefusal { status, error, text } => {
+            format!("Entra refuses the token (HTTP {status} {}): {}", quoted(error), quoted(text))
+        }
+        Saying::TenantUnknown => format!(
+            "Tenant {tenant_id} is unknown. Copy 'Directory (tenant) ID' from the app registration's Overview page into key tenantId of Secret \
+             {credential_name}; check the cloud."
+        ),
+        Saying::AppUnknown => format!(
+            "There is no app {client_id} in tenant {tenant_id}. Copy 'Application (client) ID', not an object id or a secret's id, from the app \
+             registration's Overview page into key clientId of Secret {credential_name}; check tenantId, which stands on the same page."
+        ),
+        Saying::EnterpriseApplicationMissing => format!(
+            "App {client_id} has no enterprise application in tenant {tenant_id}. Grant admin consent under API permissions, which makes it, or \
+             run: az ad sp create --id {}",
+            shell(client_id)
+        ),
+        Saying::SecretIdStored => format!(
+            "Secret {credential_name} holds the client secret's ID, not its Value. The Value is shown only once: make a new client secret of app \
+             {client_id} under 'Certificates & secrets' and store its Value in key clientSecret."
+        ),
+        Saying::SecretWrong => format!(
+            "Key clientSecret of Secret {credential_name} is not a valid secret of app {client_id}: a wrong value, cut off, or deleted. Make a new \
+             client secret under 'Certificates & secrets' and store its Value."
+        ),
+        Saying::SecretExpired => format!(
+            "The client secret of app {client_id} has expired. Make a new one under 'Certificates & secrets' (24 months at most) and store its \
+             Value in key clientSecret of Secret {credential_name}."
+        ),
+        Saying::SecretEmpty => {
+            format!("Entra received no credential. Key clientSecret of Secret {credential_name} is empty: store the client secret's Value.")
+        }
+        Saying::PublicClient => format!(
+            "App {client_id} is a public client, which has no secret. Under Authentication set 'Allow public client flows' to No, or register an \
+             app of type Web."
+        ),
+        Saying::CertificateUnknown => format!(
+            "The certificate is not registered on app {client_id}. Upload its public part under 'Certificates & secrets' → Certificates."
+        ),
+        Saying::AssertionOutOfTime => "The assertion is out of its time range: check the node's clock.".to_owned(),
+        Saying::FederatedMismatch => format!(
+            "No federated credential of app {client_id} matches. Issuer, subject and audience must be exactly those of the service account's token."
+        ),
+        Saying::ScopeRefused => format!(
+            "Entra does not accept the scope of Exchange Online for app {client_id}. Check that the cloud in Secret {credential_name} is the \
+             tenant's."
+        ),
+        Saying::ExchangeUnknownInTenant => format!(
+            "Exchange Online is not known in tenant {tenant_id}: the wrong cloud in Secret {credential_name}, or a tenant without a subscription of \
+             Exchange Online."
+        ),
+        Saying::AppDisabled => format!(
+            "App {client_id} is disabled in tenant {tenant_id}. Enterprise applications → the app → Properties → 'Enabled for users to sign in' = \
+             Yes, or run: az ad sp update --id {} --set accountEnabled=true",
+            shell(client_id)
+        ),
+        Saying::ConditionalAccess => format!(
+            "A Conditional Access policy for workload identities blocks app {client_id}. Allow the cluster's egress addresses in it, or exclude the \
+             app."
+        ),
+        Saying::TokenForAnotherApi { audience } => format!(
+            "The token is for {}, not for Exchange Online. Check that the cloud in Secret {credential_name} is the tenant's.",
+            quoted(audience)
+        ),
+        Saying::DelegatedToken => format!(
+            "The token is a delegated one. API permissions → Add → APIs my organization uses → Office 365 Exchange Online → Application permissions \
+             (not Delegated) → {role}; then 'Grant admin consent'."
+        ),
+        Saying::NoRoles => format!(
+            "The token of app {client_id} carries no roles. API permissions → Add → APIs my organization uses → Office 365 Exchange Online (not \
+             Microsoft Graph) → Application permissions → {role}; then 'Grant admin consent'. {LATE}"
+        ),
+        Saying::OtherRoles { roles } => format!(
+            "The token of app {client_id} has {}, but {protocol} needs {role}. Add it (API permissions → Office 365 Exchange Online → Application \
+             permissions) and grant admin consent again.",
+            quoted(&roles.join(", "))
+        ),
+        Saying::AppUnknownToExchange => app_unknown_to_exchange(context),
+        Saying::PopRefused => pop_refused(context),
+        Saying::AccessMissing => access_missing(context, protocol),
+        Saying::RefusedAfterSuccess => format!(
+            "Exchange refuses {mailbox} for now; it worked before. If this lasts over 30 minutes, look for a service incident, and check the app's \
+             FullAccess and whether {protocol} is enabled for the mailbox."
+        ),
+        Saying::Throttled { wait: Some(wait) } => {
+            let minutes = wait.as_secs().div_ceil(60).max(1);
+            format!("Exchange throttles {mailbox} and asks to wait up to {minutes} min; it is tried again by itself.")
+        }
+        Saying::Throttled { wait: None } => format!("Exchange throttles {mailbox}; it is tried again by itself."),
+        Saying::TokenRanOut => "The token ran out in the session; connecting again with a new one.".to_owned(),
+        Saying::FolderMissing => format!(
+            "{mailbox} has no folder '{}'. Folder names are those of the mailbox's language, with '/' between levels; correct spec.folders or make \
+             the folder.",
+            quoted(folder)
+        ),
+        Saying::MailboxUnreachable { text } => format!("Cannot reach {imap_host}: {}. Allow egress to it.", quoted(text)),
+        Saying::TlsFailed { text } => format!(
+            "TLS with {imap_host} failed: {}. Is it the right host, and does nothing between intercept TLS? (A private CA is added by --ca-file.)",
+            quoted(text)
+        ),
+        Saying::ConnectionBroke { text } => format!("The connection with {imap_host} broke: {}.", quoted(text)),
+        Saying::NoAnswerInTime => format!("{imap_host} did not answer in time."),
+        Saying::ServerClosed => format!("{imap_host} closed the connection."),
+        Saying::ServerRefused { text } => format!("{imap_host} answered: {}", quoted(text)),
+        Saying::NotUnderstood { what } => format!("{imap_host} sent something that cannot be used: {what}."),
+        Saying::SessionGivenUp => format!("The session with {imap_host} was given up after a failure."),
+        Saying::SinksTakeNoMore => "The sinks take no more for now; nothing is lost.".to_owned(),
+        Saying::SinkFull { path } => format!("The file system of '{}' is full, or its quota is used up. Free or add space.", quoted(path)),
+        Saying::SinkReadOnly { path } => format!("The file system of '{}' is mounted read-only.", quoted(path)),
+        Saying::SinkForbidden { path } => format!(
+            "The operator may not write '{}'. Give its user the right (in a pod: securityContext.fsGroup of the volume).",
+            quoted(path)
+        ),
+        Saying::SinkNotADirectory { path } => format!(
+            "'{}' is not a plain directory: a file or a symbolic link stands in the path, and none is followed. Remove it, or change the sink's path.",
+            quoted(path)
+        ),
+        Saying::SinkFailed { operation, path, text } => format!("Writing '{}' failed ({operation}): {}.", quoted(path), quoted(text)),
+        Saying::SinkCrowded { path, limit } => format!(
+            "{path} holds more than {limit} messages, too many to look for copies among them. Let the document system take them away, or give \
+             another path."
+        ),
+        Saying::CursorFull(full) => format!(
+            "Collecting is stopped so that nothing is lost: {full}. Look at what keeps these messages from being collected; they are untouched \
+             on the server."
+        ),
+        Saying::CursorUnreadable { text } => format!(
+            "What is remembered of this mailbox cannot be read, so nothing is collected: {}. Restore it; or delete it, and everything is compared \
+             with what the sinks hold.",
+            quoted(text)
+        ),
+        Saying::SinkGone => "The sink's writer has ended; the process is stopping or must be restarted.".to_owned(),
+        Saying::SinkSlow => "The sink did not answer in time.".to_owned(),
+    }
+}
+
+fn app_unknown_to_exchange(context: &Context<'_>) -> String {
+    let app = shell(context.client_id);
+    let (object, must_be) = object_id(context);
+    format!(
+        "Exchange does not accept app {} for {}. Run in Exchange Online PowerShell: New-ServicePrincipal -AppId {app} -ObjectId {object} \
+         -DisplayName 'mailbox-collector'. If one exists: Get-ServicePrincipal -Identity {app} | fl AppId,ObjectId; ObjectId must be {must_be}, \
+         else run Remove-ServicePrincipal -Identity {app} and create it again. Check the address of the mailbox. {LATE}",
+        context.client_id, context.mailbox
+    )
+}
+
+fn access_missing(context: &Context<'_>, protocol: &str) -> String {
+    let switch = if protocol == "POP3" { "PopEnabled" } else { "ImapEnabled" };
+    let (app, mailbox) = (shell(context.client_id), shell(context.mailbox));
+    format!(
+        "The app may not open {}: FullAccess is missing, or {protocol} is off for the mailbox. Run both in Exchange Online PowerShell: \
+         $sp = Get-ServicePrincipal -Identity {app}; Add-MailboxPermission -Identity {mailbox} -User $sp.Identity -AccessRights FullAccess; \
+         Set-CASMailbox -Identity {mailbox} -{switch} $true. {LATE}",
+        context.mailbox
+    )
+}
+
+/// All causes in one message: it must stay within its bound, or the last command would be cut.
+fn pop_refused(context: &Context<'_>) -> String {
+    let (app, mailbox) = (shell(context.client_id), shell(context.mailbox));
+    let (object, _) = object_id(context);
+    format!(
+        "POP3 does not say why it refuses. Run in Exchange Online PowerShell, in this order: New-ServicePrincipal -AppId {app} -ObjectId {object} (if \
+         one exists, its ObjectId must be this one); $sp = Get-ServicePrincipal -Identity {app}; Add-MailboxPermission -Identity {mailbox} -User \
+         $sp.Identity -AccessRights FullAccess; Set-CASMailbox -Identity {mailbox} -PopEnabled $true. Check the address of the mailbox. {LATE}"
+    )
+}
+
+/// For a command, and for a sentence. The object id of the app *registration* is what people take most often by mistake.
+fn object_id(context: &Context<'_>) -> (String, String) {
+    match context.object_id {
+        Some(id) => (shell(id), id.to_owned()),
+        None => (
+            "<Object ID>".to_owned(),
+            "the one shown under Enterprise applications → the app → Overview (not under App registrations)".to_owned(),
+        ),
+    }
+}
+
+/// One word for PowerShell and for a POSIX shell: people paste these lines, and an address may hold quotes or dollars.
+fn shell(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'@');
+    let starts_plainly = word.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if starts_plainly && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        // PowerShell takes typographic quotes for the plain one; each is doubled within.
+        let mut quoted = String::from("'");
+        for character in word.chars().filter(|character| !character.is_control()) {
+            if matches!(character, '\'' | '\u{2018}' | '\u{2019}' | '\u{201a}' | '\u{201b}') {
+                quoted.push(character);
+            }
+            quoted.push(character);
+        }
+        quoted.push('\'');
+        quoted
+    }
+}
+
+/// Somebody else's words: bounded, in one line, without what changes from answer to answer (Exchange puts names of servers into brackets).
+fn quoted(text: &str) -> String {
+    let mut kept = String::new();
+    let mut depth = 0_usize;
+    for character in text.chars() {
+        match character {
+            '[' => depth += 1,
+            ']' if depth > 0 => depth -= 1,
+            _ if depth == 0 => kept.push(character),
+            _ => {}
+        }
+    }
+    let words: Vec<&str> = kept.split_whitespace().collect();
+    bounded(words.join(" ").trim_end_matches(['.', ' ']), QUOTED)
+}
