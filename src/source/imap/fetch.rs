@@ -1,0 +1,72 @@
+//! UID FETCH of a set into an [`Intake`]. Believes a message only when its reply has closed with a UID that was asked for and a body of
+//! the length announced.
+
+use super::splitter::{Body, Diverted};
+use super::wire::{Reply, Transport, Wire};
+use crate::cursor::UidSet;
+use crate::source::{Absent, Error, Head, Intake, Step};
+
+const STEP: Step = Step::Fetch;
+/// Longest set of UIDs, as text: Exchange refuses longer command lines.
+const LONGEST_SET: usize = 8_000;
+
+/// A long body under way.
+struct Part<P> {
+    /// `None`: nobody wants it.
+    part: Option<P>,
+    received: u64,
+}
+
+/// Fetches `uids`; see [`crate::source::Source::fetch`].
+pub(super) async fn fetch<S: Transport, I: Intake>(wire: &mut Wire<S>, uids: &UidSet, intake: &mut I) -> Result<(), Error> {
+    if uids.is_empty() {
+        return Ok(());
+    }
+    let set = uids.to_string();
+    if set.len() > LONGEST_SET {
+        return Err(Error::Protocol { step: STEP, what: "more UIDs than one command may hold" });
+    }
+    // RFC822.SIZE is not asked for: Exchange estimates it.
+    wire.command(STEP, &format!("UID FETCH {set} (UID INTERNALDATE BODY.PEEK[])")).await?;
+    let mut given = UidSet::new();
+    let mut long: Option<Part<I::Part>> = None;
+    loop {
+        match wire.next(STEP).await? {
+            Reply::Diverted(Diverted::Begin(length, uid)) => {
+                let unwanted = uid.is_some_and(|uid| !uids.contains(uid) || given.contains(uid));
+                let part = if unwanted { None } else { Some(intake.begin(length).await.map_err(|_| Error::Stopped)?) };
+                long = Some(Part { part, received: 0 });
+            }
+            Reply::Diverted(Diverted::Chunk(bytes)) => {
+                let Some(long) = &mut long else { return Err(Error::Protocol { step: STEP, what: "bytes of no message" }) };
+                long.received += bytes.len() as u64;
+                if let Some(part) = &mut long.part {
+                    intake.chunk(part, bytes).await.map_err(|_| Error::Stopped)?;
+                }
+            }
+            Reply::Fetch { uid, date, body } => {
+                let long = long.take();
+                // Only what was asked for, once: FLAGS may change at any time, and a UID that we did not name is none of our business.
+                let Some(uid) = uid.filter(|uid| uids.contains(*uid) && !given.contains(*uid)) else { continue };
+                let Some((body, bytes)) = body else { continue };
+                given.insert(uid);
+                let head = |size| Head { uid, internal_date: date, size };
+                match body {
+                    Body::Nil => intake.absent(uid, Absent::Nil),
+                    Body::Inline(0) => intake.absent(uid, Absent::Empty),
+                    Body::TooLarge(length) => intake.absent(uid, Absent::TooLarge(length)),
+                    Body::Inline(length) => intake.whole(head(length), bytes).await.map_err(|_| Error::Stopped)?,
+                    Body::Diverted(length) => {
+                        let Some(Part { part: Some(part), .. }) = long.filter(|long| long.received == length) else {
+                            return Err(Error::Protocol { step: STEP, what: "a body of another length than announced" });
+                        };
+                        intake.end(head(length), part).await.map_err(|_| Error::Stopped)?;
+                    }
+                }
+            }
+            Reply::Done(answer) => return answer.accepted(STEP).map(drop),
+            Reply::Continue(_) => return Err(Error::Protocol { step: STEP, what: "a continuation that was not asked for" }),
+            _ => {}
+        }
+    }
+}

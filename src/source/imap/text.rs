@@ -1,0 +1,180 @@
+//! What of a server's words may be shown, and how a folder's name is written on the wire. Pure: no I/O, no clock.
+
+use base64::Engine as _;
+use base64::alphabet::IMAP_MUTF7;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+
+/// Longest server text kept, in bytes.
+const LONGEST: usize = 300;
+/// A longer run of base64 or token characters may be something that we sent, repeated by the server.
+const LONGEST_RUN: usize = 60;
+
+/// A server's text as it may stand in an error: no control characters, no long base64, at most 300 bytes.
+pub(super) fn clean(text: &str) -> String {
+    let mut cleaned = String::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() && cleaned.len() < LONGEST {
+        let run = rest.find(|c: char| !is_token_character(c)).unwrap_or(rest.len());
+        let (word, tail) = rest.split_at_checked(run).unwrap_or((rest, ""));
+        if word.len() > LONGEST_RUN {
+            cleaned.push('…');
+        } else {
+            cleaned.push_str(word);
+        }
+        let mut characters = tail.chars();
+        if let Some(other) = characters.next() {
+            cleaned.push(if other.is_control() { ' ' } else { other });
+        }
+        rest = characters.as_str();
+    }
+    cut(&mut cleaned);
+    cleaned.truncate(cleaned.trim_end().len());
+    cleaned
+}
+
+fn cut(text: &mut String) {
+    let mut end = LONGEST.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+}
+
+fn is_token_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '.' | '-' | '_')
+}
+
+/// Takes a leading response code off a text: `[NONEXISTENT] No such folder` (RFC 9051 section 7.1). A bracket elsewhere is only text:
+/// Exchange's greeting ends in one.
+pub(super) fn split_code(text: &str) -> (Option<String>, &str) {
+    let Some((code, rest)) = text.strip_prefix('[').and_then(|inner| inner.split_once(']')) else { return (None, text) };
+    let code = clean(code).to_ascii_uppercase();
+    (if code.is_empty() { None } else { Some(code) }, rest.trim_start())
+}
+
+/// A folder's name as a quoted string in modified UTF-7 (RFC 3501 section 5.1.3).
+pub(super) fn quoted_folder(name: &str) -> String {
+    const UTF7: GeneralPurpose = GeneralPurpose::new(&IMAP_MUTF7, NO_PAD);
+    let mut quoted = String::from("\"");
+    let mut wide: Vec<u8> = Vec::new();
+    let flush = |wide: &mut Vec<u8>, quoted: &mut String| {
+        if !wide.is_empty() {
+            quoted.push('&');
+            UTF7.encode_string(&wide, quoted);
+            quoted.push('-');
+            wide.clear();
+        }
+    };
+    for c in name.chars() {
+        if matches!(c, ' '..='~') {
+            flush(&mut wide, &mut quoted);
+            match c {
+                '&' => quoted.push_str("&-"),
+                '"' | '\\' => quoted.extend(['\\', c]),
+                plain => quoted.push(plain),
+            }
+        } else {
+            wide.extend(c.encode_utf16(&mut [0; 2]).iter().flat_map(|unit| unit.to_be_bytes()));
+        }
+    }
+    flush(&mut wide, &mut quoted);
+    quoted.push('"');
+    quoted
+}
+
+/// INTERNALDATE's `dd-Mon-yyyy hh:mm:ss +zzzz` (RFC 9051 section 9, date-time); `None` where it is not one.
+pub(super) fn internal_date(text: &str) -> Option<jiff::Timestamp> {
+    let mut words = text.split_ascii_whitespace();
+    let (date, time, zone) = (words.next()?, words.next()?, words.next()?);
+    if words.next().is_some() {
+        return None;
+    }
+    let mut date = date.splitn(3, '-');
+    let day = number(date.next()?)?;
+    let month = date.next()?;
+    let month = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+        .iter()
+        .position(|name| month.eq_ignore_ascii_case(name))?;
+    let year = number(date.next()?)?;
+    let mut time = time.splitn(3, ':');
+    let (hour, minute, second) = (number(time.next()?)?, number(time.next()?)?, number(time.next()?)?);
+    let (sign, zone) = zone.strip_prefix('-').map_or_else(|| zone.strip_prefix('+').map(|zone| (1, zone)), |zone| Some((-1, zone)))?;
+    if zone.len() != 4 {
+        return None;
+    }
+    let zone = number(zone)?;
+    let offset = jiff::tz::Offset::from_seconds(sign * i32::from(zone / 100 * 60 + zone % 100) * 60).ok()?;
+    let small = |n: i16| i8::try_from(n).ok();
+    let month = i8::try_from(month + 1).ok()?;
+    // A leap second is told as the last one before it: jiff has none, and the day must not be lost for it.
+    let second = second.min(59);
+    let civil = jiff::civil::DateTime::new(year, month, small(day)?, small(hour)?, small(minute)?, small(second)?, 0).ok()?;
+    offset.to_timestamp(civil).ok()
+}
+
+fn number(text: &str) -> Option<i16> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_text_is_bounded_and_holds_no_control_character_and_no_token() {
+        for (text, expected) in [
+            ("AUTHENTICATE failed.", "AUTHENTICATE failed."),
+            ("  two\twords\u{7} ", "two words"),
+            ("Command Argument Error. 11", "Command Argument Error. 11"),
+            (&format!("bad: {} end", "eyJ0eXAiOiJKV1Qi.".repeat(8)), "bad: … end"),
+            (&format!("bad: {} end", "dXNlcj0=".repeat(8)), "bad: … end"),
+        ] {
+            assert_eq!(clean(text), expected);
+        }
+        assert_eq!(clean(&"é ".repeat(400)).len(), 299);
+        assert_eq!(clean(&"é".repeat(400)).len(), 300);
+        assert_eq!(clean(&"éa".repeat(400)).len(), 300);
+    }
+
+    #[test]
+    fn only_a_leading_bracket_is_a_response_code() {
+        assert_eq!(split_code("[nonexistent] no"), (Some("NONEXISTENT".into()), "no"));
+        assert_eq!(split_code("ready. [RgBSADMA]"), (None, "ready. [RgBSADMA]"));
+        assert_eq!(split_code("[unclosed"), (None, "[unclosed"));
+        assert_eq!(split_code("[] text"), (None, "text"));
+    }
+
+    #[test]
+    fn folder_names_are_written_in_modified_utf7() {
+        for (name, expected) in [
+            ("INBOX", r#""INBOX""#),
+            ("Factures/À traiter", r#""Factures/&AMA- traiter""#),
+            ("Éléments envoyés", r#""&AMk-l&AOk-ments envoy&AOk-s""#),
+            ("R&D \"x\" \\", r#""R&-D \"x\" \\""#),
+            ("台北 😀", r#""&U,BTFw- &2D3eAA-""#),
+            ("a\r\nb\0", r#""a&AA0ACg-b&AAA-""#),
+        ] {
+            assert_eq!(quoted_folder(name), expected);
+        }
+    }
+
+    #[test]
+    fn an_internal_date_is_read_or_none() {
+        for (text, expected) in [
+            ("17-Jul-1996 02:44:25 -0700", Some("1996-07-17T09:44:25Z")),
+            (" 1-jan-2026 00:00:00 +0130", Some("2025-12-31T22:30:00Z")),
+            ("31-Dec-2016 23:59:60 +0000", Some("2016-12-31T23:59:59Z")),
+            ("31-Feb-2026 00:00:00 +0000", None),
+            ("1-Jan-2026 00:00:00", None),
+            ("1-Jan-2026 00:00:00 UTC", None),
+            ("1-Jan-99999 00:00:00 +0000", None),
+            ("1-Jan-2026 00:00:00 +9999", None),
+            ("", None),
+        ] {
+            assert_eq!(internal_date(text).map(|t| t.to_string()).as_deref(), expected, "{text}");
+        }
+    }
+}
