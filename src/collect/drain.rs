@@ -1,0 +1,420 @@
+//! One look at a folder and one bounded pass over what it holds: list → fetch → deliver → record. Works on any [`Source`] and any [`Sink`];
+//! knows nothing of connecting, waiting or retrying.
+//!
+//! Recording overlaps with the next fetch: a cursor may be behind what the sink holds, never ahead of it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::delivery::{Delivering, Reconcile, Settled};
+use super::view::View;
+use super::{Collector, CollectorId, CursorStore, StoreError, Version};
+use crate::cursor::{Cursor, Owe, OwedReason, UidSet};
+use crate::sink::identity;
+use crate::sink::{self, Sink};
+use crate::source::{self, Refusal, Source};
+use crate::{cursor, diagnosis, entra};
+
+/// Longest wait for a sink's answer, in any operation.
+pub(super) const SINK_DEADLINE: Duration = Duration::from_secs(120);
+/// One pass takes at most this many messages …
+const DRAIN_MESSAGES: u64 = 1_000;
+/// … this many bytes …
+const DRAIN_BYTES: u64 = 64 << 20;
+/// … and this long; then the others have their turn.
+const DRAIN_TIME: Duration = Duration::from_secs(60);
+/// A fetch under way when the task is cancelled has this long: the whole must end before the pod is killed.
+const LAST_FETCH: Duration = Duration::from_secs(20);
+/// Highest UID up to which old copies are matched with messages after a renumbering; the check holds 8 bytes a UID.
+const RECONCILED: u32 = 2_000_000;
+/// A fetch set starts at this many messages …
+const SET_START: u64 = 50;
+/// … and grows to this many …
+const SET_MESSAGES: u64 = 1_000;
+/// … or this many bytes, going by the mean so far.
+const SET_BYTES: u64 = 8 << 20;
+/// Longest text of a fetch set (RFC 7162 section 4 advises 8,192 bytes a command line).
+const SET_TEXT: usize = 8_000;
+
+/// Why collecting stopped: a fact, which `diagnosis` gives a meaning.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Token(#[from] entra::Error),
+    #[error("the token lacks the role")]
+    Claims(Box<entra::Claims>),
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    #[error(transparent)]
+    Sink(Arc<sink::Error>),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the cursor is full: {0:?}")]
+    Full(cursor::Full),
+}
+
+/// The cursor as this task holds it: the claim, and what is not yet written.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub cursor: Cursor,
+    version: Option<Version>,
+    dirty: bool,
+    saved_at: Option<Instant>,
+    holding: bool,
+}
+
+impl Held {
+    /// Reads the cursor; takes no claim yet, an idle mailbox costs no write.
+    pub(super) async fn load(store: &dyn CursorStore, id: &CollectorId) -> Result<Self, StoreError> {
+        let (cursor, version) = match store.load(id).await? {
+            Some((cursor, version)) => (cursor, Some(version)),
+            None => (Cursor::default(), None),
+        };
+        Ok(Self { cursor, version, dirty: false, saved_at: None, holding: false })
+    }
+
+    /// Makes the claim by compare-and-swap, once, before the first delivery.
+    async fn hold(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
+        if self.holding {
+            return Ok(());
+        }
+        let mut holder = store.holder();
+        holder.epoch = self.cursor.holder.as_ref().map_or(0, |before| before.epoch).saturating_add(1);
+        self.cursor.holder = Some(holder);
+        self.dirty = true;
+        self.save(store, id).await?;
+        self.holding = true;
+        Ok(())
+    }
+
+    /// Writes what is not yet written.
+    pub(super) async fn save(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
+        if !self.dirty {
+            return Ok(());
+        }
+        self.version = Some(store.save(id, &self.cursor, self.version.as_ref()).await?);
+        self.dirty = false;
+        self.saved_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// As `save`, unless the last write is more recent than the store's pace.
+    pub(super) async fn save_if_due(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
+        if self.due_in(store).is_zero() { self.save(store, id).await } else { Ok(()) }
+    }
+
+    /// How long until the pace allows the next write.
+    pub(super) fn due_in(&self, store: &dyn CursorStore) -> Duration {
+        self.saved_at.map_or(Duration::ZERO, |at| store.pace().saturating_sub(at.elapsed()))
+    }
+
+    pub(super) fn unsaved(&self) -> bool {
+        self.dirty
+    }
+
+    /// The mailbox was reached with this app: remembered once, for the worked-before rule.
+    pub(super) fn worked_with(&mut self, client_id: &str) {
+        if self.cursor.worked_with.as_deref() != Some(client_id) {
+            self.cursor.worked_with = Some(client_id.to_owned());
+            self.dirty = true;
+        }
+    }
+}
+
+/// How large the next fetch set may be; kept from drain to drain of a task.
+#[derive(Debug)]
+pub(super) struct SetSize {
+    messages: u64,
+    mean_bytes: u64,
+}
+
+impl Default for SetSize {
+    fn default() -> Self {
+        Self { messages: SET_START, mean_bytes: 1 }
+    }
+}
+
+impl SetSize {
+    fn next(&self) -> u64 {
+        self.messages.min(SET_BYTES / self.mean_bytes.max(1)).max(1)
+    }
+
+    fn went_well(&mut self, messages: u64, bytes: u64) {
+        if let Some(mean) = bytes.checked_div(messages) {
+            self.mean_bytes = mean.max(1);
+        }
+        self.messages = (self.messages * 2).min(SET_MESSAGES);
+    }
+
+    /// A set that the session did not survive is halved next time: a message that breaks sessions is found by bisection.
+    fn went_wrong(&mut self, messages: u64) {
+        self.messages = (self.messages.min(messages) / 2).max(1);
+    }
+}
+
+/// What a pass did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Drained {
+    pub collected: u64,
+    pub bytes: u64,
+    /// The bounds were reached before the work was done.
+    pub more: bool,
+}
+
+/// What a pass needs besides session, folder and cursor.
+pub(super) struct Pass<'a> {
+    pub order: &'a Collector,
+    pub sink: &'a dyn Sink,
+    pub store: &'a dyn CursorStore,
+    pub size: &'a mut SetSize,
+    pub cancel: &'a CancellationToken,
+    /// Told after each set.
+    pub tell: &'a mut (dyn FnMut(&Drained, u64) + Send + Sync),
+}
+
+impl Pass<'_> {
+    /// Works through what the folder holds, within the bounds.
+    pub(super) async fn run<S: Source>(&mut self, session: &mut S, view: &mut View, held: &mut Held) -> Result<Drained, Failure> {
+        let began = Instant::now();
+        let mut done = Drained::default();
+        if view.todo.is_empty() && view.unlisted.is_empty() && held.cursor.folder_mut(&view.name).due(Timestamp::now()).is_empty() {
+            return Ok(done);
+        }
+        let reconcile = self.reconcile(view, held).await?;
+        let key = held.cursor.folder_mut(&view.name).key().to_owned();
+        let numbering = identity::Numbering::new(&self.order.mailbox, &key, view.uid_validity);
+        let mut delivering = Delivering::new(self.sink, numbering, reconcile);
+        let ended = self.sets(session, view, held, &mut delivering, &mut done, began).await;
+        // Whatever ended the pass: what the sink has taken is recorded.
+        let settled = delivering.finish().await;
+        let deferred = self.apply(settled, view, held, &mut done);
+        held.save_if_due(self.store, &self.order.id).await?;
+        (self.tell)(&done, view.pending(held));
+        match (ended, deferred) {
+            (_, Some(error)) => Err(Failure::Sink(error)),
+            (Err(failure), None) => Err(failure),
+            (Ok(()), None) => Ok(done),
+        }
+    }
+
+    async fn sets<S: Source>(
+        &mut self,
+        session: &mut S,
+        view: &mut View,
+        held: &mut Held,
+        delivering: &mut Delivering<'_>,
+        done: &mut Drained,
+        began: Instant,
+    ) -> Result<(), Failure> {
+        let (mut asked, mut bytes) = (0, 0);
+        // Owed ones fetched in this pass: the sink's answer may be on its way, so that they still seem to be owed.
+        let mut tried = UidSet::new();
+        loop {
+            if self.cancel.is_cancelled() || asked >= DRAIN_MESSAGES || bytes >= DRAIN_BYTES || began.elapsed() >= DRAIN_TIME {
+                done.more = true;
+                return Ok(());
+            }
+            let set = match self.pick(session, view, held, &tried).await {
+                // What was fetched in this pass may free room once it is recorded.
+                Err(Failure::Full(_)) if asked > 0 => {
+                    done.more = true;
+                    return Ok(());
+                }
+                picked => picked?,
+            };
+            let set = match set {
+                Some(set) => set,
+                None if view.unlisted.is_empty() => return Ok(()),
+                None => {
+                    view.list_next(session, held, Timestamp::now()).await?;
+                    continue;
+                }
+            };
+            held.hold(self.store, &self.order.id).await?;
+            debug!(folder = view.name, messages = set.len(), "fetching");
+            let fetching = async {
+                tokio::select! {
+                    fetched = session.fetch(&set, delivering) => fetched,
+                    // What has come by then is recorded; the session is dropped in mid-answer.
+                    () = overdue(self.cancel) => Err(source::Error::Stopped),
+                }
+            };
+            let (fetched, saved) = tokio::join!(fetching, held.save_if_due(self.store, &self.order.id));
+            saved?;
+            let (given, given_bytes) = delivering.take_given();
+            asked += set.len();
+            bytes += given_bytes;
+            tried = tried.union(&set);
+            view.todo = view.todo.difference(&given);
+            let deferred = {
+                let settled = delivering.take();
+                self.apply(settled, view, held, done)
+            };
+            if let Some(error) = deferred {
+                return Err(Failure::Sink(error));
+            }
+            match fetched {
+                Ok(()) => {
+                    self.size.went_well(given.len(), given_bytes);
+                    let missing = set.difference(&given);
+                    for uid in missing.iter() {
+                        self.owe(view, held, uid, OwedReason::NotReceived);
+                    }
+                }
+                Err(error) => {
+                    self.size.went_wrong(set.len());
+                    if set.len() == 1 && given.is_empty() && blames_the_message(&error) {
+                        self.owe(view, held, set.first().unwrap_or_default(), OwedReason::SessionFailed);
+                    }
+                    return Err(error.into());
+                }
+            }
+            (self.tell)(done, view.pending(held));
+        }
+    }
+
+    /// The next fetch set: new mail in order, then what is owed and due (each alone), then the backlog, newest first.
+    async fn pick<S: Source>(
+        &mut self,
+        session: &mut S,
+        view: &mut View,
+        held: &mut Held,
+        tried: &UidSet,
+    ) -> Result<Option<UidSet>, Failure> {
+        let now = Timestamp::now();
+        let (full, room) = (held.cursor.full(), held.cursor.room() as u64);
+        let size = self.size.next().min(room);
+        let folder = held.cursor.folder_mut(&view.name);
+        let mut fresh = view.todo.clone();
+        let baseline = folder.baseline().and_then(|baseline| baseline.uid_next).unwrap_or(1);
+        fresh.remove_range(0, baseline.saturating_sub(1));
+        if !fresh.is_empty() && full.is_none() {
+            return Ok(Some(fit(fresh.take_lowest(size))));
+        }
+        while let Some(uid) = folder.due(now).difference(tried).first() {
+            let listed = session.list(uid, uid).await?;
+            if listed.is_empty() {
+                folder.decide(&UidSet::from_range(uid, uid));
+                held.dirty = true;
+                continue;
+            }
+            return Ok(Some(listed));
+        }
+        let backlog = match full {
+            None => view.todo.take_highest(size),
+            // What lies between closes gaps, so that the ranges become fewer.
+            Some(cursor::Full::Ranges) => folder.between(&view.todo).take_highest(self.size.next()),
+            Some(_) => UidSet::new(),
+        };
+        match full {
+            Some(full) if backlog.is_empty() && !view.todo.is_empty() => Err(Failure::Full(full)),
+            _ => Ok(if backlog.is_empty() { None } else { Some(fit(backlog)) }),
+        }
+    }
+
+    fn apply(&self, settled: Settled, view: &mut View, held: &mut Held, done: &mut Drained) -> Option<Arc<sink::Error>> {
+        let Settled { accepted, claimed, owed, deferred, bytes } = settled;
+        let folder = held.cursor.folder_mut(&view.name);
+        let mut decided = UidSet::new();
+        for (uid, fingerprint) in &accepted {
+            decided.insert(*uid);
+            folder.anchor(*uid, *fingerprint);
+        }
+        for (uid, old) in &claimed {
+            if folder.claim(*old) {
+                decided.insert(*uid);
+            } else {
+                warn!(folder = view.name, uid, "an old copy stands for two messages; this one is delivered anew");
+                view.todo.insert(*uid);
+            }
+        }
+        if !decided.is_empty() {
+            folder.decide(&decided);
+            held.dirty = true;
+        }
+        done.collected += (accepted.len() + claimed.len()) as u64;
+        done.bytes += bytes;
+        for (uid, reason) in owed {
+            self.owe(view, held, uid, reason);
+        }
+        deferred
+    }
+
+    fn owe(&self, view: &mut View, held: &mut Held, uid: u32, reason: OwedReason) {
+        view.todo.remove(uid);
+        held.dirty = true;
+        match held.cursor.folder_mut(&view.name).owe(uid, reason, Timestamp::now()) {
+            Owe::Again { .. } => info!(folder = view.name, uid, ?reason, "owed: listed, but no message received; tried again later"),
+            Owe::Quarantined { .. } => warn!(folder = view.name, uid, ?reason, "quarantined: left untouched on the server"),
+        }
+    }
+
+    /// For messages that may lie in the sink under an older numbering: what is there, once a session.
+    async fn reconcile(&self, view: &mut View, held: &Held) -> Result<Option<Reconcile>, Failure> {
+        let Some(folder) = held.cursor.folder(&view.name) else { return Ok(None) };
+        let owed = folder.owed().keys().next().copied();
+        let lowest = view.todo.first().into_iter().chain(view.unlisted.first()).chain(owed).min();
+        if !lowest.is_some_and(|uid| folder.must_reconcile(uid)) {
+            return Ok(None);
+        }
+        if view.surveyed.is_none() {
+            let seen = tokio::time::timeout(SINK_DEADLINE, self.sink.survey()).await;
+            view.surveyed = Some(match seen {
+                Ok(Ok(messages)) => messages > 0,
+                // Old copies are not looked for among so many: extra copies then, never a loss.
+                Ok(Err(sink::Error::SurveyTooLarge { limit, .. })) => {
+                    warn!(folder = view.name, limit, "the sink holds too many messages to look for earlier copies among them");
+                    false
+                }
+                Ok(Err(error)) => return Err(Failure::Sink(Arc::new(error))),
+                Err(_) => return Err(Failure::Sink(Arc::new(sink::Error::Timeout))),
+            });
+        }
+        // Above the bound old copies cannot be told from this numbering's own: extra copies then, never a loss.
+        if view.surveyed != Some(true) || view.top > RECONCILED {
+            return Ok(None);
+        }
+        let below = folder.baseline().and_then(|baseline| baseline.uid_next).unwrap_or(u32::MAX);
+        let own = match &view.own {
+            Some(own) => Arc::clone(own),
+            None => {
+                let numbering = identity::Numbering::new(&self.order.mailbox, folder.key(), view.uid_validity);
+                let top = view.top;
+                // Up to millions of hashes: off the threads that serve other mailboxes.
+                let own = tokio::task::spawn_blocking(move || (1..=top).map(|uid| numbering.placement(uid)).collect::<HashSet<_>>());
+                Arc::clone(view.own.insert(Arc::new(own.await.map_err(|_| Failure::Sink(Arc::new(sink::Error::Gone)))?)))
+            }
+        };
+        Ok(Some(Reconcile { below, taken: folder.claims().collect(), own }))
+    }
+}
+
+/// Whether the session may have died of the message rather than of the network or the server's mood.
+fn blames_the_message(error: &source::Error) -> bool {
+    match error {
+        source::Error::Closed(_) | source::Error::Protocol { .. } | source::Error::Timeout(_) => true,
+        source::Error::Refused { refusal: Refusal::No | Refusal::Bad, code, text, .. } => !diagnosis::is_incident(code.as_deref(), text),
+        source::Error::Refused { refusal: Refusal::Bye, .. } => false,
+        source::Error::Connection { .. } | source::Error::HalfUsed | source::Error::Stopped => false,
+    }
+}
+
+/// Resolves when a cancelled task may fetch no longer.
+async fn overdue(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    sleep(LAST_FETCH).await;
+}
+
+/// As many of the set as a command line takes.
+fn fit(mut set: UidSet) -> UidSet {
+    while set.to_string().len() > SET_TEXT {
+        set = set.take_lowest(set.len() / 2);
+    }
+    set
+}

@@ -1,0 +1,217 @@
+//! Collecting from one mailbox: the work order, the loop, one bounded drain, and what is told of it.
+//! Knows sources and sinks by their traits, never Kubernetes: cursors come through [`CursorStore`].
+//!
+//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `view` (listing) → `drain` (one bounded pass over a session)
+//! → `delivery` (from FETCH responses to a sink's batches).
+
+mod delivery;
+mod drain;
+mod pace;
+mod task;
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+
+pub use pace::Pacer;
+pub use task::{End, Task, Wanted};
+
+use crate::admin::metrics::Metrics;
+use crate::cursor::Cursor;
+use crate::diagnosis::Diagnosis;
+use crate::entra;
+use crate::sink::file::FileRoot;
+use crate::source::imap;
+
+/// What every task of a process shares.
+#[derive(Debug)]
+pub struct Environment {
+    /// Tokens, cached across tasks.
+    pub tokens: entra::Tokens,
+    /// How to reach Exchange's IMAP.
+    pub imap: imap::Connector,
+    /// The file sink's root, where one was given.
+    pub file_root: Option<Arc<FileRoot>>,
+    /// Where cursors are kept.
+    pub cursors: Arc<dyn CursorStore>,
+    /// Paces log-ins.
+    pub logins: Pacer,
+    /// How many tasks may connect or drain at once; first come, first served.
+    pub work: Arc<Semaphore>,
+    /// Figures.
+    pub metrics: Metrics,
+}
+
+/// Which resource a work order comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CollectorId {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID of the resource; for the command line, derived from namespace and name.
+    pub uid: String,
+}
+
+/// A validated work order. Nobody downstream sees the resource itself.
+#[derive(Clone, Debug)]
+pub struct Collector {
+    /// Which resource.
+    pub id: CollectorId,
+    /// `metadata.generation` it was made from.
+    pub generation: i64,
+    /// The mailbox, lower case.
+    pub mailbox: String,
+    /// Folders, UTF-8 names, at least one; the first is the one with push.
+    pub folders: Vec<String>,
+    /// The app's credential.
+    pub credential: Arc<entra::Credential>,
+    /// Longest time between two looks, 1 min to 24 h.
+    pub interval: Duration,
+    /// IDLE between looks.
+    pub push: bool,
+    /// Longest message taken, in bytes.
+    pub max_message_bytes: u64,
+    /// Where mail goes: `<namespace>/<path>` below the file sink's root, validated, relative, no `..`.
+    pub sinks: Vec<NamedSink>,
+    /// Value of the `requestedAt` annotation.
+    pub requested_at: Option<String>,
+}
+
+impl Collector {
+    /// Whether `other` asks for the same work: all but `requested_at` and `generation`.
+    pub fn same_work(&self, other: &Self) -> bool {
+        let Self { id, generation: _, mailbox, folders, credential, interval, push, max_message_bytes, sinks, requested_at: _ } = self;
+        *id == other.id
+            && *mailbox == other.mailbox
+            && *folders == other.folders
+            && credential.same(&other.credential)
+            && *interval == other.interval
+            && *push == other.push
+            && *max_message_bytes == other.max_message_bytes
+            && *sinks == other.sinks
+    }
+}
+
+/// A sink of a work order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedSink {
+    /// Its name in the spec.
+    pub name: String,
+    /// What it is.
+    pub config: SinkConfig,
+}
+
+/// Each sink's plain configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkConfig {
+    /// EML files in `directory`, relative to the file sink's root.
+    File {
+        /// Relative path, plain components only.
+        directory: std::path::PathBuf,
+    },
+}
+
+/// How one stage of collecting stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Stage {
+    /// Not tried since the task began.
+    #[default]
+    NotYetTried,
+    /// Works.
+    Good,
+    /// Failed; the diagnosis says whether it is the fault of something (False) or passing (Unknown).
+    Bad(Box<Diagnosis>),
+}
+
+/// What is known of a collector's work, as a latest value. The task writes it, the controller and the command line read it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Generation of the work order it speaks of.
+    pub generation: i64,
+    /// Token.
+    pub token: Stage,
+    /// Log-in and folders.
+    pub mailbox: Stage,
+    /// Sinks.
+    pub sink: Stage,
+    /// Collecting is stopped for a reason of our own (a full cursor).
+    pub stopped: Option<Box<Diagnosis>>,
+    /// When the present trouble began, and how many failures in a row.
+    pub trouble: Option<(Timestamp, u32)>,
+    /// Last complete look.
+    pub last_fetch: Option<Timestamp>,
+    /// Last message accepted by every sink.
+    pub last_message: Option<Timestamp>,
+    /// Messages accepted since the task began.
+    pub collected: u64,
+    /// Messages listed and not yet decided.
+    pub pending: u64,
+    /// Messages quarantined.
+    pub quarantined: u64,
+    /// Token facts for status.
+    pub token_expiration: Option<Timestamp>,
+    /// The token's roles.
+    pub roles: Vec<String>,
+    /// The token's `oid`.
+    pub service_principal: Option<String>,
+    /// The `requestedAt` last acted upon.
+    pub handled_request: Option<String>,
+    /// When the next attempt is due, while in trouble.
+    pub next_attempt: Option<Timestamp>,
+}
+
+impl Progress {
+    /// What is still true when the task is replaced by one with another order: counters and times, no stage and no trouble.
+    pub fn for_new_order(self, generation: i64) -> Self {
+        Self {
+            generation,
+            token: Stage::NotYetTried,
+            mailbox: Stage::NotYetTried,
+            sink: Stage::NotYetTried,
+            stopped: None,
+            trouble: None,
+            next_attempt: None,
+            ..self
+        }
+    }
+}
+
+/// What a cursor was when it was read or written; opaque to the task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(pub String);
+
+/// Why a cursor could not be read or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else wrote it, or it belongs to another object: the claim is lost and the task ends.
+    #[error("the cursor was written by somebody else")]
+    Conflict,
+    /// The store could not be reached or refused; the write may or may not have happened.
+    #[error("the cursor's store failed: {0}")]
+    Unavailable(String),
+    /// The stored cursor cannot be read; nothing is collected until a person looks.
+    #[error("the stored cursor is unreadable: {0}")]
+    Unreadable(String),
+}
+
+/// Where cursors are kept: compare-and-swap on one record per collector. `controller` keeps them in `MailboxCursor` objects, `cli` in a locked folder.
+pub trait CursorStore: Send + Sync + std::fmt::Debug {
+    /// The cursor and its version; `None` where there is none yet.
+    fn load<'a>(&'a self, id: &'a CollectorId) -> BoxFuture<'a, Result<Option<(Cursor, Version)>, StoreError>>;
+    /// Writes `cursor` if the stored version is still `version` (`None`: if there is none yet). Never reads and tries again.
+    fn save<'a>(
+        &'a self,
+        id: &'a CollectorId,
+        cursor: &'a Cursor,
+        version: Option<&'a Version>,
+    ) -> BoxFuture<'a, Result<Version, StoreError>>;
+    /// Shortest time between two writes of one cursor (law 5).
+    fn pace(&self) -> Duration;
+    /// Who this process is, for `holder`.
+    fn holder(&self) -> crate::cursor::Holder;
+}

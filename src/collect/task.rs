@@ -1,0 +1,500 @@
+//! The loop over one mailbox: token → log-in → look and drain → wait, and after a failure: diagnose, tell, pause, again.
+//! It ends only when cancelled, when its claim on the cursor is lost, or (for one pass) when the mailbox is done. Any failure consumes the session.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use super::drain::{Drained, Failure, Held, Pass, SINK_DEADLINE, SetSize};
+use super::view::View;
+use super::{Collector, Environment, Progress, SinkConfig, Stage, StoreError};
+use crate::diagnosis::{self, Condition, Context, Diagnosis, Retry};
+use crate::schedule;
+use crate::sink::Sink;
+use crate::sink::file::FileSink;
+use crate::source::imap::Exchange;
+use crate::source::{self, Source, Step};
+
+/// The application permission that IMAP needs.
+const ROLE: &str = "IMAP.AccessAsApp";
+/// A session is renewed this long before its token ends, or after half the token's life where that is later.
+const TOKEN_MARGIN: Duration = Duration::from_secs(300);
+/// An IDLE is renewed within this time: Exchange drops quiet connections after about ten minutes (angus-mail#176).
+const IDLE_RENEWAL: Duration = Duration::from_secs(9 * 60);
+
+/// Looks in a row that found nothing, after which a server that keeps announcing mail …
+const LOOKS_IN_VAIN: u32 = 3;
+/// … is looked at no more often than this.
+const PAUSE_IN_VAIN: Duration = Duration::from_millis(20);
+
+/// Failures of the cursor's store in a row before it is told.
+const STORE_FAILURES: u32 = 3;
+
+/// How far a task goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Until cancelled.
+    Forever,
+    /// Until everything there is has been collected once; passing troubles are retried this many times.
+    OnePass {
+        /// Retries.
+        retries: u32,
+    },
+}
+
+/// What comes after a session that ended in order.
+enum Next {
+    End(End),
+    /// A new session, after this pause.
+    Reconnect(Duration),
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// It was cancelled.
+    Cancelled,
+    /// One pass is complete.
+    Done,
+    /// One pass was given up.
+    Failed(Box<Diagnosis>),
+    /// Somebody else wrote the cursor: this claim is lost.
+    Lost,
+    /// The cursor's store failed for good, or (one pass) too often.
+    Store(StoreError),
+}
+
+/// One mailbox being collected.
+#[derive(Debug)]
+pub struct Task {
+    order: Arc<Collector>,
+    environment: Arc<Environment>,
+    wanted: Wanted,
+    progress: watch::Sender<Progress>,
+    poke: watch::Receiver<Option<String>>,
+    cancel: CancellationToken,
+    size: SetSize,
+    /// Failures in a row: a session that brought a message, or a complete look, ends the row.
+    failures: u32,
+    /// The request that the present attempt or look acts upon.
+    acting_on: Option<String>,
+}
+
+impl Task {
+    /// `poke` carries the `requestedAt` to act upon; each change makes the mailbox looked at, at once.
+    pub fn new(
+        order: Arc<Collector>,
+        environment: Arc<Environment>,
+        wanted: Wanted,
+        progress: watch::Sender<Progress>,
+        poke: watch::Receiver<Option<String>>,
+        cancel: CancellationToken,
+    ) -> Self {
+        let acting_on = poke.borrow().clone();
+        Self { order, environment, wanted, progress, poke, cancel, size: SetSize::default(), failures: 0, acting_on }
+    }
+
+    /// Collects. Cancelling ends it within seconds: the batch in hand is finished and recorded first.
+    pub async fn run(mut self) -> End {
+        let span = info_span!("collector", namespace = self.order.id.namespace, name = self.order.id.name, mailbox = self.order.mailbox);
+        async move {
+            let end = self.attempts().await;
+            debug!(?end, "task ended");
+            end
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn attempts(&mut self) -> End {
+        loop {
+            let pause = match self.attend().await {
+                Ok(Next::End(end)) => return end,
+                Ok(Next::Reconnect(pause)) => pause,
+                Err(_) if self.cancel.is_cancelled() => return End::Cancelled,
+                Err(failure) => {
+                    self.failures += 1;
+                    match self.tell_failure(&failure, self.failures).await {
+                        Ok(pause) => pause,
+                        Err(end) => return end,
+                    }
+                }
+            };
+            if !self.rest(pause).await {
+                return End::Cancelled;
+            }
+        }
+    }
+
+    /// One session from token to trouble.
+    async fn attend(&mut self) -> Result<Next, Failure> {
+        let environment = Arc::clone(&self.environment);
+        let order = Arc::clone(&self.order);
+        let Some(permit) = self.turn().await else { return Ok(Next::End(End::Cancelled)) };
+        let request = self.poke.borrow_and_update().clone();
+        let asked = (request != self.acting_on).then(Instant::now);
+        self.acting_on = request;
+        let (renewal, sink, mut held, mut session) = tokio::select! {
+            // Boxed: the set-up is large, and its memory is not needed while thousands of sessions idle.
+            opened = Box::pin(self.set_out(asked)) => opened?,
+            () = self.cancel.cancelled() => return Ok(Next::End(End::Cancelled)),
+        };
+        let gauge = environment.metrics.session();
+        let result = self.serve(&mut session, &mut held, &*sink, renewal, permit).await;
+        drop(gauge);
+        match result {
+            Ok(next) => {
+                let saved = held.save(&*environment.cursors, &order.id).await;
+                session.close().await;
+                saved?;
+                Ok(next)
+            }
+            Err(failure) => {
+                if held.unsaved() && !matches!(failure, Failure::Store(_)) {
+                    held.save(&*environment.cursors, &order.id).await?;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Token, sink, cursor, log-in: all that a session needs. `asked`: a person wants a fresh answer since then.
+    async fn set_out(&self, asked: Option<Instant>) -> Result<(Instant, Box<dyn Sink>, Held, Exchange), Failure> {
+        let (environment, order) = (&self.environment, &self.order);
+        let token = environment.tokens.token(&order.credential, asked).await?;
+        self.progress.send_modify(|progress| {
+            progress.token_expiration = Some(token.expiration);
+            progress.roles = token.claims.roles.clone().unwrap_or_default();
+            progress.service_principal = token.claims.object_id.clone();
+        });
+        if !diagnosis::check_claims(&token.claims, ROLE) {
+            // The next try must not be answered from the cache: consent may have come meanwhile.
+            environment.tokens.forget(&order.credential).await;
+            return Err(Failure::Claims(Box::new(token.claims.clone())));
+        }
+        self.good(|progress| &mut progress.token);
+        let sink = self.sink()?;
+        self.probe(&*sink).await?;
+        let held = Held::load(&*environment.cursors, &order.id).await?;
+        self.tell_cursor(&held);
+        environment.logins.turn().await;
+        let session = environment.imap.open(&order.mailbox, &token.secret, order.max_message_bytes).await?;
+        Ok((renewal(token.expiration, Timestamp::now()), sink, held, session))
+    }
+
+    /// Looks, drains and waits on one session.
+    async fn serve(
+        &mut self,
+        session: &mut Exchange,
+        held: &mut Held,
+        sink: &dyn Sink,
+        renewal: Instant,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Next, Failure> {
+        let environment = Arc::clone(&self.environment);
+        let order = Arc::clone(&self.order);
+        let store = &*environment.cursors;
+        let mut permit = Some(permit);
+        let folder = order.folders.first().map_or("INBOX", String::as_str);
+        self.acting_on = self.poke.borrow_and_update().clone();
+        let mut view = View::open(session, folder, held, Timestamp::now()).await?;
+        held.worked_with(&order.credential.client_id);
+        let mut in_vain = 0;
+        loop {
+            self.good(|progress| &mut progress.mailbox);
+            let mut collected = 0;
+            loop {
+                let drained = self.pass(session, &mut view, held, sink).await?;
+                collected += drained.collected;
+                if self.cancel.is_cancelled() {
+                    return Ok(Next::End(End::Cancelled));
+                }
+                if !drained.more {
+                    break;
+                }
+                // To the back of the queue, behind the mailboxes that wait for a turn.
+                drop(permit.take());
+                permit = self.turn().await;
+                if permit.is_none() {
+                    return Ok(Next::End(End::Cancelled));
+                }
+                view.look(session, held, Timestamp::now()).await?;
+            }
+            self.looked(view.pending(held), held);
+            if let Wanted::OnePass { .. } = self.wanted {
+                return Ok(Next::End(End::Done));
+            }
+            held.save_if_due(store, &order.id).await?;
+            drop(permit.take());
+            if let Some(pause) = self.wait(session, &view, held, renewal).await? {
+                return Ok(if self.cancel.is_cancelled() { Next::End(End::Cancelled) } else { Next::Reconnect(pause) });
+            }
+            in_vain = if collected == 0 { in_vain + 1 } else { 0 };
+            if in_vain > LOOKS_IN_VAIN && !self.rest(PAUSE_IN_VAIN).await {
+                return Ok(Next::End(End::Cancelled));
+            }
+            permit = self.turn().await;
+            if permit.is_none() {
+                return Ok(Next::End(End::Cancelled));
+            }
+            self.probe(sink).await?;
+            // Read before the look that answers it.
+            self.acting_on = self.poke.borrow_and_update().clone();
+            view.look(session, held, Timestamp::now()).await?;
+        }
+    }
+
+    /// Waits until this task may connect or drain; `None` when it is cancelled first.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            permit = Arc::clone(&self.environment.work).acquire_owned() => permit.ok(),
+            () = self.cancel.cancelled() => None,
+        }
+    }
+
+    async fn probe(&self, sink: &dyn Sink) -> Result<(), Failure> {
+        match timeout(SINK_DEADLINE, sink.probe()).await {
+            Ok(Ok(())) => self.good(|progress| &mut progress.sink),
+            Ok(Err(error)) => return Err(Failure::Sink(Arc::new(error))),
+            Err(_) => return Err(Failure::Sink(Arc::new(crate::sink::Error::Timeout))),
+        }
+        Ok(())
+    }
+
+    async fn pass(&mut self, session: &mut Exchange, view: &mut View, held: &mut Held, sink: &dyn Sink) -> Result<Drained, Failure> {
+        let progress = &self.progress;
+        let metrics = &self.environment.metrics;
+        let mut before = Drained::default();
+        let mut tell = |done: &Drained, pending: u64| {
+            let (collected, bytes) = (done.collected - before.collected, done.bytes - before.bytes);
+            before = Drained { collected: done.collected, bytes: done.bytes, more: false };
+            metrics.collected(collected, bytes);
+            progress.send_modify(|progress| {
+                progress.collected += collected;
+                progress.pending = pending;
+                if collected > 0 {
+                    progress.last_message = Some(Timestamp::now());
+                }
+            });
+        };
+        let order = Arc::clone(&self.order);
+        let environment = Arc::clone(&self.environment);
+        let mut pass =
+            Pass { order: &order, sink, store: &*environment.cursors, size: &mut self.size, cancel: &self.cancel, tell: &mut tell };
+        let before = self.progress.borrow().collected;
+        let drained = pass.run(session, view, held).await;
+        if self.progress.borrow().collected > before {
+            // Not in a row, then: the search for a message that ends sessions takes several.
+            self.failures = 0;
+        }
+        let drained = drained?;
+        self.out_of_trouble();
+        if drained.collected > 0 {
+            info!(
+                folder = order.folders.first().map(String::as_str),
+                messages = drained.collected,
+                bytes = drained.bytes,
+                more = drained.more,
+                "delivered"
+            );
+            self.good(|progress| &mut progress.sink);
+        }
+        Ok(drained)
+    }
+
+    /// Waits for the next reason to look on this session. `Some(pause)`: close it, and come back with a new one after the pause.
+    async fn wait(&mut self, session: &mut Exchange, view: &View, held: &Held, renewal: Instant) -> Result<Option<Duration>, Failure> {
+        let now = Timestamp::now();
+        let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
+        let mut longest = schedule::next_look(self.order.interval, schedule::phase(&self.order.id.uid), now);
+        if let Some(due) = view.next_due(held) {
+            longest = longest.min(until(due).max(Duration::from_secs(1)));
+        }
+        if !self.order.push {
+            // Without push a connection kept open would only be one fewer for others.
+            return Ok(Some(longest));
+        }
+        if held.unsaved() {
+            longest = longest.min(held.due_in(&*self.environment.cursors));
+        }
+        let left = renewal.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(Some(Duration::ZERO));
+        }
+        let longest = longest.min(left).min(IDLE_RENEWAL);
+        let interrupt = pin!(async {
+            tokio::select! {
+                () = self.cancel.cancelled() => {}
+                _ = self.poke.changed() => {}
+            }
+        });
+        session.wait(longest, interrupt).await?;
+        Ok(self.cancel.is_cancelled().then_some(Duration::ZERO))
+    }
+
+    /// Pauses; a request ends it early, also one that came during the attempt before. `false`: the task is cancelled.
+    async fn rest(&mut self, pause: Duration) -> bool {
+        let acting_on = &self.acting_on;
+        tokio::select! {
+            () = sleep(pause) => true,
+            () = self.cancel.cancelled() => false,
+            newer = self.poke.wait_for(|request| request != acting_on) => newer.is_ok(),
+        }
+    }
+
+    fn sink(&self) -> Result<Box<dyn Sink>, Failure> {
+        let named = self.order.sinks.first();
+        match (named.map(|named| &named.config), &self.environment.file_root) {
+            (Some(SinkConfig::File { directory }), Some(root)) => {
+                let sink = FileSink::new(root, directory).map_err(|error| Failure::Sink(Arc::new(error)))?;
+                Ok(Box::new(sink))
+            }
+            // `validate` lets no order through without a root.
+            _ => Err(Failure::Sink(Arc::new(crate::sink::Error::Gone))),
+        }
+    }
+
+    /// A stage works; told only if that is news.
+    fn good(&self, stage: fn(&mut Progress) -> &mut Stage) {
+        self.progress.send_if_modified(|progress| {
+            let stage = stage(progress);
+            *stage != Stage::Good && {
+                *stage = Stage::Good;
+                true
+            }
+        });
+    }
+
+    fn tell_cursor(&self, held: &Held) {
+        let quarantined = held.cursor.quarantined() as u64;
+        self.progress.send_modify(|progress| progress.quarantined = quarantined);
+    }
+
+    /// Tells a failure and says how long to pause, or that the task ends.
+    async fn tell_failure(&mut self, failure: &Failure, failures: u32) -> Result<Duration, End> {
+        self.environment.metrics.looked(false);
+        let request = self.acting_on.clone();
+        let diagnosis = match failure {
+            Failure::Store(StoreError::Conflict) => return Err(End::Lost),
+            // A store that answers no more, or refuses (missing rights, say), is told once it lasts.
+            Failure::Store(StoreError::Unavailable(text)) if failures >= STORE_FAILURES => {
+                self.diagnose(&diagnosis::Failure::Unreadable(text)).await
+            }
+            Failure::Store(error @ StoreError::Unavailable(_)) => {
+                warn!(%error, failures, "the cursor's store failed; nothing is decided");
+                if self.gives_up(failures, false) {
+                    return Err(End::Store(error.clone()));
+                }
+                return Ok(self.pause(&Retry::BackOff { at_least: None }, failures));
+            }
+            Failure::Store(StoreError::Unreadable(text)) => self.diagnose(&diagnosis::Failure::Unreadable(text)).await,
+            Failure::Full(full) => self.diagnose(&diagnosis::Failure::Full(*full)).await,
+            Failure::Token(error) => self.diagnose(&diagnosis::Failure::Token(error)).await,
+            Failure::Claims(claims) => self.diagnose(&diagnosis::Failure::Claims(claims)).await,
+            Failure::Source(error) => self.diagnose(&diagnosis::Failure::Source(error)).await,
+            Failure::Sink(error) => self.diagnose(&diagnosis::Failure::Sink(error)).await,
+        };
+        if diagnosis.retry == Retry::AtOnce || matches!(failure, Failure::Source(source::Error::Refused { step: Step::Authenticate, .. })) {
+            // The token may be what is wrong, although it has not run out by the clock: revoked, or older than a permission.
+            self.environment.tokens.forget(&self.order.credential).await;
+        }
+        if diagnosis.retry == Retry::AtOnce && failures <= 1 {
+            info!(reason = diagnosis.reason.as_str(), "session ended, connecting again");
+            return Ok(Duration::ZERO);
+        }
+        self.environment.metrics.failed(diagnosis.reason);
+        let pause = self.pause(&diagnosis.retry, failures);
+        warn!(
+            reason = diagnosis.reason.as_str(),
+            failures,
+            next_attempt_seconds = pause.as_secs(),
+            message = diagnosis.message,
+            "not collecting"
+        );
+        let person = matches!(diagnosis.retry, Retry::Slow { .. });
+        let now = Timestamp::now();
+        self.progress.send_modify(|progress| {
+            let bad = Stage::Bad(Box::new(diagnosis.clone()));
+            match diagnosis.condition {
+                Condition::TokenHealthy => progress.token = bad,
+                Condition::MailboxAccessible => progress.mailbox = bad,
+                Condition::SinkReady => progress.sink = bad,
+                _ => progress.stopped = Some(Box::new(diagnosis.clone())),
+            }
+            let (since, _) = progress.trouble.unwrap_or((now, 0));
+            progress.trouble = Some((since, failures));
+            progress.next_attempt = now.checked_add(pause).ok();
+            // The request was acted upon, whatever came of it.
+            progress.handled_request = request.or(progress.handled_request.take());
+        });
+        if self.gives_up(failures, person) { Err(End::Failed(Box::new(diagnosis))) } else { Ok(pause) }
+    }
+
+    fn gives_up(&self, failures: u32, person: bool) -> bool {
+        match self.wanted {
+            Wanted::Forever => false,
+            Wanted::OnePass { retries } => person || failures > retries,
+        }
+    }
+
+    fn pause(&self, retry: &Retry, failures: u32) -> Duration {
+        schedule::next_attempt(retry, failures, schedule::phase(&self.order.id.uid))
+    }
+
+    async fn diagnose(&self, failure: &diagnosis::Failure<'_>) -> Diagnosis {
+        let credential = &self.order.credential;
+        let object_id = self.progress.borrow().service_principal.clone();
+        // Read afresh: another mailbox of the app, or an earlier session of this one, may have worked since.
+        let cursor = self.environment.cursors.load(&self.order.id).await.ok().flatten();
+        let worked_before = cursor.is_some_and(|(cursor, _)| cursor.worked_with.as_deref() == Some(credential.client_id.as_str()));
+        let context = Context {
+            mailbox: &self.order.mailbox,
+            role: ROLE,
+            tenant_id: &credential.tenant_id,
+            client_id: &credential.client_id,
+            object_id: object_id.as_deref(),
+            credential_name: &credential.name,
+            secret_looks_like_guid: credential.looks_like_guid(),
+            worked_before,
+            folder: self.order.folders.first().map_or("INBOX", String::as_str),
+            authority: self.environment.tokens.authority(credential),
+            imap_host: &self.environment.imap.host,
+        };
+        diagnosis::diagnose(failure, &context)
+    }
+
+    /// A complete look: the mailbox is in order.
+    fn looked(&mut self, pending: u64, held: &Held) {
+        self.environment.metrics.looked(true);
+        let request = self.acting_on.clone();
+        let quarantined = held.cursor.quarantined() as u64;
+        self.progress.send_modify(|progress| {
+            progress.last_fetch = Some(Timestamp::now());
+            progress.pending = pending;
+            progress.quarantined = quarantined;
+            progress.handled_request = request.or(progress.handled_request.take());
+        });
+        self.failures = 0;
+    }
+
+    /// A pass ended well: whatever was in the way is no more, although a backlog may be left.
+    fn out_of_trouble(&self) {
+        self.progress.send_if_modified(|progress| {
+            let was = progress.trouble.take().is_some() | progress.stopped.take().is_some();
+            progress.next_attempt = None;
+            was
+        });
+    }
+}
+
+/// When a session is to be renewed, so that the server does not end it in the middle of a message.
+fn renewal(expiration: Timestamp, now: Timestamp) -> Instant {
+    let left = Duration::try_from(expiration.duration_since(now)).unwrap_or(Duration::ZERO);
+    Instant::now() + left.saturating_sub(TOKEN_MARGIN).max(left / 2).max(Duration::from_secs(1))
+}
