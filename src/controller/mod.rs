@@ -1,0 +1,435 @@
+//! The reconciler: watches MailboxCollectors and takes each through resolve → validate → assign → publish, one file and one error type each.
+//! It touches no mail socket, and it fails only when the API server does; every other trouble ends in status.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`watch`] | what there is, and what of it changed |
+//! | [`resolve`] | what an object refers to: its Secret |
+//! | [`validate`] | the work order, or why there is none (also for the command line) |
+//! | [`assign`] | the order goes to the fleet, or is taken back |
+//! | [`publish`] | the single writer of status: [`status`] says what, [`difference`] whether, [`events`] tells transitions |
+//! | [`cursors`] | keeps cursors in `MailboxCursor` objects for the tasks |
+//! | [`queue`], [`pace`] | each object with one worker at a time; writes within bounds |
+
+mod assign;
+pub mod cursors;
+mod difference;
+mod events;
+mod pace;
+mod publish;
+mod queue;
+mod resolve;
+mod status;
+pub mod validate;
+mod watch;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::core::DynamicObject;
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use self::assign::Assignments;
+use self::publish::Publisher;
+use self::queue::Queue;
+use self::resolve::Secrets;
+use self::status::{Acceptance, Refusal, bounded};
+use self::watch::{Health, Objects};
+use crate::admin::Readiness;
+use crate::admin::metrics::Metrics;
+use crate::api::{self, MailboxCollector};
+use crate::collect::{CollectorId, Progress, Stage};
+use crate::diagnosis::Status;
+use crate::fleet::Fleet;
+
+/// The field manager of everything that is written, and the reporting controller of Events.
+pub(crate) const FIELD_MANAGER: &str = "mailbox-collector";
+
+/// Reconciliations at a time.
+const CONCURRENCY: usize = 32;
+/// How often a refused credential's Secret is read again (law 5).
+const CREDENTIAL_AGAIN: Duration = Duration::from_secs(15);
+/// How often an object that is not accepted is looked at again besides its changes.
+const REFUSED_AGAIN: Duration = Duration::from_secs(5 * 60);
+/// What an object refers to and is missing, and failures of the API server: first and longest pause.
+const MISSING_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+const FAILURE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A refused credential is read again before the refusal is published: the Secret may have changed since.
+const REFUSAL_WAITS: Duration = Duration::from_secs(1);
+/// Workers have this long to finish what they have in hand.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What to watch, and who we are.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Namespaces to watch; none: all of them.
+    pub namespaces: Vec<String>,
+    /// Label selector of the objects to watch.
+    pub label_selector: Option<String>,
+    /// Name of this pod, in Events.
+    pub pod: Option<String>,
+    /// What this process can do.
+    pub validate: validate::Options,
+}
+
+/// A client of the API server that starts at most `per_second` requests a second; more wait for their turn.
+///
+/// # Errors
+/// If the configuration cannot be used (certificates, proxies).
+pub fn client(config: kube::Config, per_second: u32) -> Result<Client, kube::Error> {
+    let limit = tower::limit::RateLimitLayer::new(u64::from(per_second.max(1)), Duration::from_secs(1));
+    Ok(kube::client::ClientBuilder::try_from(config)?.with_layer(&limit).build())
+}
+
+/// Why the controller ended although it was not told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A part of it panicked: a fault of the program. The process must start anew.
+    #[error("a part of the controller ended by a fault of the program")]
+    Panicked(#[source] tokio::task::JoinError),
+    /// A part of it returned although it works for ever.
+    #[error("a part of the controller ended too early")]
+    Ended,
+}
+
+/// Name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// Reconciles until `stop`. `notices` are the fleet's "progress has changed"; `readiness` is told of the first list and of dead watches.
+/// The fleet's tasks are left running; whoever made the fleet stops it.
+pub async fn run(
+    client: Client,
+    options: Options,
+    fleet: Arc<Fleet>,
+    notices: UnboundedReceiver<CollectorId>,
+    metrics: Metrics,
+    readiness: Arc<Readiness>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let objects = Arc::new(Objects::default());
+    let reconciler = Arc::new(Reconciler {
+        publisher: Publisher::new(client.clone(), Arc::clone(&fleet), Arc::clone(&objects), options.pod.clone(), metrics),
+        secrets: Secrets::new(client.clone()),
+        assignments: Assignments::new(Arc::clone(&fleet)),
+        queue: Queue::new(),
+        attempts: Mutex::default(),
+        validate: options.validate,
+        objects,
+        fleet,
+    });
+    let mut parts = JoinSet::new();
+    for _ in 0..CONCURRENCY {
+        let reconciler = Arc::clone(&reconciler);
+        let stop = stop.clone();
+        parts.spawn(async move { reconciler.work(&stop).await });
+    }
+    for _ in 0..publish::WORKERS {
+        let reconciler = Arc::clone(&reconciler);
+        spawn(&mut parts, &stop, async move { reconciler.publisher.work().await });
+    }
+    {
+        let reconciler = Arc::clone(&reconciler);
+        spawn(&mut parts, &stop, async move { reconciler.publisher.permit_transitions().await });
+    }
+    {
+        let reconciler = Arc::clone(&reconciler);
+        spawn(&mut parts, &stop, async move { reconciler.publisher.permit_heartbeats().await });
+    }
+    {
+        let reconciler = Arc::clone(&reconciler);
+        spawn(&mut parts, &stop, async move { reconciler.listen(notices).await });
+    }
+    for (scope, api) in scopes(&client, &options.namespaces, &readiness) {
+        let reconciler = Arc::clone(&reconciler);
+        let config =
+            options.label_selector.as_deref().map_or_else(watcher::Config::default, |labels| watcher::Config::default().labels(labels));
+        spawn(&mut parts, &stop, async move {
+            let changed = |key| reconciler.queue.now(key);
+            watch::watch(api, config, &reconciler.objects, changed, |health| scope.tell(health)).await;
+        });
+    }
+    info!(namespaces = ?options.namespaces, selector = options.label_selector, "watching MailboxCollectors");
+    let result = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        Some(ended) = parts.join_next() => if stop.is_cancelled() { Ok(()) } else { ended.map_err(Error::Panicked).and(Err(Error::Ended)) },
+    };
+    stop.cancel();
+    let finish = async { while parts.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_DEADLINE, finish).await.is_err() {
+        warn!("reconciliations did not end in time; aborted");
+    }
+    result
+}
+
+fn spawn(parts: &mut JoinSet<()>, stop: &CancellationToken, part: impl Future<Output = ()> + Send + 'static) {
+    let stop = stop.clone();
+    parts.spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = part => {}
+        }
+    });
+}
+
+/// Readiness of several watches: ready when each has listed, dead when one is.
+struct Scope {
+    index: usize,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    unlisted: Mutex<HashSet<usize>>,
+    dead: Mutex<HashSet<usize>>,
+    readiness: Arc<Readiness>,
+}
+
+impl Scope {
+    fn tell(&self, health: Health) {
+        let lock = |set: &'_ Mutex<HashSet<usize>>, insert: bool| {
+            let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+            if insert {
+                set.insert(self.index);
+            } else {
+                set.remove(&self.index);
+            }
+            set.is_empty()
+        };
+        let alive = lock(&self.shared.dead, health == Health::Dead);
+        self.shared.readiness.watch_dead(!alive);
+        if health == Health::Listed && lock(&self.shared.unlisted, false) {
+            self.shared.readiness.listed();
+        }
+    }
+}
+
+fn scopes(client: &Client, namespaces: &[String], readiness: &Arc<Readiness>) -> Vec<(Scope, Api<watch::Object>)> {
+    let apis: Vec<Api<watch::Object>> = if namespaces.is_empty() {
+        vec![Api::all(client.clone())]
+    } else {
+        let distinct: HashSet<&String> = namespaces.iter().collect();
+        distinct.into_iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
+    };
+    let unlisted = Mutex::new((0..apis.len()).collect());
+    let shared = Arc::new(Shared { unlisted, dead: Mutex::default(), readiness: Arc::clone(readiness) });
+    apis.into_iter().enumerate().map(|(index, api)| (Scope { index, shared: Arc::clone(&shared) }, api)).collect()
+}
+
+struct Reconciler {
+    objects: Arc<Objects>,
+    fleet: Arc<Fleet>,
+    secrets: Secrets,
+    assignments: Assignments,
+    publisher: Publisher,
+    queue: Queue<Key>,
+    /// Tries in a row that ended in a missing reference or a failure of the API server.
+    attempts: Mutex<HashMap<Key, u32>>,
+    validate: validate::Options,
+}
+
+/// When a reconciled object is looked at again besides its changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    Never,
+    After(Duration),
+    BackOff((Duration, Duration)),
+}
+
+impl Reconciler {
+    async fn work(&self, stop: &CancellationToken) {
+        loop {
+            let key = tokio::select! {
+                () = stop.cancelled() => return,
+                key = self.queue.next() => key,
+            };
+            let again = match self.reconcile(&key).await {
+                Ok(again) => again,
+                Err(error) => {
+                    warn!(namespace = key.namespace, name = key.name, error = %chain(&error), "reconciliation failed");
+                    Again::BackOff(FAILURE_AGAIN)
+                }
+            };
+            if let Some(pause) = self.pause(&key, again) {
+                self.queue.at(key.clone(), Instant::now() + pause);
+            }
+            self.queue.done(&key);
+        }
+    }
+
+    fn pause(&self, key: &Key, again: Again) -> Option<Duration> {
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        match again {
+            Again::BackOff((first, longest)) => {
+                let tries = attempts.entry(key.clone()).or_insert(0);
+                let pause = longest.min(first * 2_u32.saturating_pow(*tries));
+                *tries = (*tries + 1).min(16);
+                Some(pause)
+            }
+            Again::After(pause) => {
+                attempts.remove(key);
+                Some(pause)
+            }
+            Again::Never => {
+                attempts.remove(key);
+                None
+            }
+        }
+    }
+
+    async fn reconcile(&self, key: &Key) -> Result<Again, resolve::Error> {
+        let Some(object) = self.objects.find(key) else {
+            debug!(namespace = key.namespace, name = key.name, "gone");
+            self.assignments.withdraw(key).await;
+            self.publisher.forget(key);
+            return Ok(Again::Never);
+        };
+        if object.meta().deletion_timestamp.is_some() {
+            self.assignments.withdraw(key).await;
+            return Ok(Again::Never);
+        }
+        match &object.0 {
+            Ok(object) => self.reconcile_readable(key, object).await,
+            Err(invalid) => {
+                self.assignments.withdraw(key).await;
+                let raw = self.publisher.raw(key).await.map_err(|source| resolve::Error::Object { source: Arc::new(source) })?;
+                self.refuse(key, object.meta(), unreadable(invalid, raw.as_ref()), None);
+                Ok(Again::After(REFUSED_AGAIN))
+            }
+        }
+    }
+
+    async fn reconcile_readable(&self, key: &Key, object: &MailboxCollector) -> Result<Again, resolve::Error> {
+        let spec = match validate::spec(object, &self.validate) {
+            Ok(spec) => spec,
+            Err(error) => {
+                self.assignments.withdraw(key).await;
+                self.refuse(key, &object.metadata, refusal(&error), None);
+                return Ok(Again::After(REFUSED_AGAIN));
+            }
+        };
+        let secret = spec.secret.clone();
+        if object.spec.suspend == Some(true) {
+            self.assignments.withdraw(key).await;
+            let acceptance = Acceptance { suspended: true, ..acceptance(&object.metadata, Ok(())) };
+            self.publisher.accept(key.clone(), spec.id, acceptance, Some(secret));
+            return Ok(Again::Never);
+        }
+        let asked = self.is_newly_requested(object, &spec).then(Instant::now);
+        let data = match self.secrets.read(&key.namespace, &secret, asked).await {
+            Ok(data) => data,
+            Err(resolve::Error::SecretNotFound { .. }) => {
+                self.assignments.withdraw(key).await;
+                let missing = validate::Error::SecretNotFound { secret: secret.clone() };
+                self.refuse(key, &object.metadata, refusal(&missing), Some(secret));
+                return Ok(Again::BackOff(MISSING_AGAIN));
+            }
+            Err(error @ (resolve::Error::Api { .. } | resolve::Error::Timeout { .. } | resolve::Error::Object { .. })) => {
+                return Err(error);
+            }
+        };
+        match validate::validate(object, &data, &self.validate) {
+            Ok(order) => {
+                let id = order.id.clone();
+                let secret_expiration = order.credential.secret_expiration;
+                self.assignments.give(key, order).await;
+                let acceptance = Acceptance { secret_expiration, ..acceptance(&object.metadata, Ok(())) };
+                self.publisher.accept(key.clone(), id.clone(), acceptance, Some(secret));
+                let refused = self.fleet.progress(&id).is_some_and(|progress| credential_refused(&progress));
+                Ok(if refused { Again::After(CREDENTIAL_AGAIN) } else { Again::Never })
+            }
+            Err(error) => {
+                self.assignments.withdraw(key).await;
+                self.refuse(key, &object.metadata, refusal(&error), Some(secret));
+                Ok(Again::BackOff(MISSING_AGAIN))
+            }
+        }
+    }
+
+    /// Whether a `requestedAt` is there that nobody has acted upon: who sets one may just have changed the Secret.
+    fn is_newly_requested(&self, object: &MailboxCollector, spec: &validate::Spec) -> bool {
+        let echoed = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_ref());
+        let request = spec.requested_at.as_ref().filter(|request| Some(*request) != echoed);
+        request.is_some_and(|request| self.fleet.progress(&spec.id).and_then(|progress| progress.handled_request).as_ref() != Some(request))
+    }
+
+    fn refuse(&self, key: &Key, metadata: &kube::api::ObjectMeta, refusal: Refusal, secret: Option<String>) {
+        let id = CollectorId { namespace: key.namespace.clone(), name: key.name.clone(), uid: metadata.uid.clone().unwrap_or_default() };
+        self.publisher.accept(key.clone(), id, acceptance(metadata, Err(refusal)), secret);
+    }
+
+    /// Hears the fleet, for ever. A refused credential is first read again: a changed one gives another order, and the refusal is history.
+    async fn listen(&self, mut notices: UnboundedReceiver<CollectorId>) {
+        while let Some(id) = notices.recv().await {
+            let refused = self.fleet.progress(&id).is_some_and(|progress| credential_refused(&progress));
+            let key = Key { namespace: id.namespace, name: id.name };
+            if refused {
+                self.queue.now(key.clone());
+                self.publisher.poke(key, REFUSAL_WAITS);
+            } else {
+                self.publisher.poke(key, Duration::ZERO);
+            }
+        }
+    }
+}
+
+fn acceptance(metadata: &kube::api::ObjectMeta, outcome: Result<(), Refusal>) -> Acceptance {
+    let requested_at = metadata.annotations.as_ref().and_then(|all| all.get(api::REQUESTED_AT));
+    Acceptance {
+        generation: metadata.generation.unwrap_or_default(),
+        outcome,
+        suspended: false,
+        requested_at: requested_at.map(|token| bounded(token, validate::LONGEST_REQUEST)),
+        secret_expiration: None,
+    }
+}
+
+fn refusal(error: &validate::Error) -> Refusal {
+    Refusal { reason: error.reason(), message: error.to_string() }
+}
+
+/// Of an object that an older schema let in. The watch's parser doesn't say which field it met, so the object is looked at once more.
+fn unreadable(invalid: &InvalidObject, raw: Option<&DynamicObject>) -> Refusal {
+    let error = raw.and_then(|raw| validate::unreadable_field(&raw.data)).unwrap_or_else(|| validate::Error::Field {
+        field: "spec".to_owned(),
+        problem: bounded(&invalid.error, 300),
+        way_out: validate::APPLY_AGAIN,
+    });
+    refusal(&error)
+}
+
+fn credential_refused(progress: &Progress) -> bool {
+    matches!(&progress.token, Stage::Bad(diagnosis) if diagnosis.reason.status() == Status::False)
+}
+
+/// What the API server answered, in its words: `kube::Error` would repeat them and print the whole `Status` besides.
+pub(crate) fn answer(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => bounded(&format!("the API server answered {}: {}", status.code, status.message), 300),
+        other => bounded(&other.to_string(), 300),
+    }
+}
+
+/// An error with its sources, for a log line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    bounded(&text, 500)
+}

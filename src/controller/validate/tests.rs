@@ -1,0 +1,264 @@
+//! What is accepted, and what a refusal says.
+
+use super::*;
+use crate::entra::Cloud;
+use secrecy::ExposeSecret;
+
+const ENABLED: Options = Options { file_sink: true };
+
+fn object(change: impl FnOnce(&mut Value)) -> MailboxCollector {
+    let mut value = json!({
+        "apiVersion": "mailbox-collector.io/v1alpha1", "kind": "MailboxCollector",
+        "metadata": {"namespace": "tenant", "name": "invoices", "uid": "u-1", "generation": 7},
+        "spec": {
+            "mailbox": "Invoices@Contoso.com",
+            "credentials": {"secretRef": {"name": "azure-app"}},
+            "sinks": [{"name": "drop", "file": {"path": "in/voices"}}],
+        },
+    });
+    change(&mut value);
+    serde_json::from_value(value).expect("the object itself must deserialise, whatever its values")
+}
+
+fn secret(change: &[(&str, Option<&[u8]>)]) -> SecretData {
+    let mut data: std::collections::BTreeMap<String, Vec<u8>> =
+        [("tenantId", "contoso.com"), ("clientId", "1111-2222"), ("clientSecret", "s3cr3t")]
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()))
+            .collect();
+    for (key, value) in change {
+        match value {
+            Some(value) => data.insert((*key).to_owned(), value.to_vec()),
+            None => data.remove(*key),
+        };
+    }
+    SecretData::new("Opaque", data)
+}
+
+#[test]
+fn a_minimal_object_gets_the_documented_defaults() {
+    let order = validate(&object(|_| {}), &secret(&[]), &ENABLED).unwrap();
+    assert_eq!(order.id, CollectorId { namespace: "tenant".into(), name: "invoices".into(), uid: "u-1".into() });
+    assert_eq!((order.generation, order.mailbox.as_str()), (7, "invoices@contoso.com"));
+    assert_eq!(order.folders, ["INBOX"]);
+    assert_eq!((order.interval, order.push), (Duration::from_secs(300), true));
+    assert_eq!(order.max_message_bytes, 150 * 1024 * 1024);
+    assert_eq!(order.sinks, [NamedSink { name: "drop".into(), config: SinkConfig::File { directory: "tenant/in/voices".into() } }]);
+    assert_eq!(order.requested_at, None);
+    assert_eq!((order.credential.tenant_id.as_str(), order.credential.client_id.as_str()), ("contoso.com", "1111-2222"));
+}
+
+#[test]
+fn values_that_say_the_default_are_accepted() {
+    let full = object(|o| {
+        o["metadata"]["annotations"] = json!({"mailbox-collector.io/requestedAt": "now", "mailbox-collector.io/resyncConfirm": "true"});
+        let spec = &mut o["spec"];
+        spec["protocol"] = json!("IMAP");
+        spec["folders"] = json!([{"name": "Inbox"}]);
+        spec["interval"] = json!("1h30m");
+        spec["push"] = json!(false);
+        spec["startFrom"] = json!("Beginning");
+        spec["select"] = json!({});
+        spec["limits"] = json!({"maxMessageBytes": 157_286_400});
+        spec["afterDelivery"] = json!({"action": "Keep"});
+        spec["sinks"][0]["file"]["format"] = json!("EML");
+        spec["suspend"] = json!(false);
+    });
+    let order = validate(&full, &secret(&[]), &ENABLED).unwrap();
+    assert_eq!((order.interval, order.push, order.requested_at.as_deref()), (Duration::from_secs(5_400), false, Some("now")));
+}
+
+#[test]
+fn each_bad_field_is_named_with_its_problem_and_the_way_out() {
+    let long = "x".repeat(1_000_000);
+    type Row<'a> = (&'a str, Value, Reason, &'a [&'a str]);
+    let rows: Vec<Row<'_>> = vec![
+        ("/spec/mailbox", json!("nobody"), Reason::InvalidSpec, &["spec.mailbox:", "\"nobody\"", "user@domain"]),
+        ("/spec/mailbox", json!(long), Reason::InvalidSpec, &["spec.mailbox:", "…"]),
+        ("/spec/protocol", json!("POP3"), Reason::InvalidSpec, &["spec.protocol", "not built yet"]),
+        ("/spec/protocol", json!("JMAP"), Reason::InvalidSpec, &["spec.protocol:", "\"JMAP\"", "write IMAP"]),
+        ("/spec/credentials", json!({}), Reason::InvalidSpec, &["spec.credentials:", "neither", "secretRef"]),
+        (
+            "/spec/credentials",
+            json!({"secretRef": {"name": "a"}, "appRegistrationRef": {"name": "b"}}),
+            Reason::InvalidSpec,
+            &["spec.credentials:", "both", "exactly one"],
+        ),
+        ("/spec/credentials", json!({"appRegistrationRef": {"name": "b"}}), Reason::InvalidSpec, &["appRegistrationRef", "not built yet"]),
+        ("/spec/credentials", json!({"secretRef": {"name": "../other"}}), Reason::InvalidSpec, &["spec.credentials.secretRef.name:"]),
+        ("/spec/folders", json!([{"name": "INBOX"}, {"name": "Sent"}]), Reason::InvalidSpec, &["spec.folders", "not built yet", "INBOX"]),
+        ("/spec/folders", json!([{"name": "Sent"}]), Reason::InvalidSpec, &["spec.folders"]),
+        ("/spec/interval", json!("5 minutes"), Reason::InvalidSpec, &["spec.interval:", "\"5 minutes\"", "1m to 24h"]),
+        ("/spec/interval", json!("5s"), Reason::InvalidSpec, &["spec.interval:", "bounds", "1m to 24h"]),
+        ("/spec/interval", json!("25h"), Reason::InvalidSpec, &["spec.interval:"]),
+        ("/spec/interval", json!("1e400h"), Reason::InvalidSpec, &["spec.interval:"]),
+        ("/spec/interval", json!("9".repeat(1_000_000)), Reason::InvalidSpec, &["spec.interval:"]),
+        ("/spec/schedule", json!("0 * * * *"), Reason::InvalidSpec, &["spec.schedule", "not built yet", "interval"]),
+        ("/spec/timeZone", json!("Europe/Paris"), Reason::InvalidSpec, &["spec.timeZone"]),
+        ("/spec/startFrom", json!("Now"), Reason::InvalidSpec, &["spec.startFrom", "not built yet"]),
+        ("/spec/startFrom", json!("Yesterday"), Reason::InvalidSpec, &["spec.startFrom:", "\"Yesterday\""]),
+        ("/spec/select", json!({"from": ["*@x.fr"]}), Reason::InvalidSpec, &["spec.select", "not built yet"]),
+        ("/spec/limits", json!({"maxMessageBytes": 1}), Reason::InvalidSpec, &["spec.limits.maxMessageBytes", "not built yet"]),
+        ("/spec/limits", json!({"maxMessageBytes": i64::MIN}), Reason::InvalidSpec, &["spec.limits.maxMessageBytes"]),
+        ("/spec/afterDelivery", json!({"action": "Delete"}), Reason::InvalidSpec, &["spec.afterDelivery.action: Delete", "Keep"]),
+        ("/spec/afterDelivery", json!({"action": "Shred"}), Reason::InvalidSpec, &["spec.afterDelivery.action:", "\"Shred\""]),
+        ("/spec/afterDelivery", json!({"folder": "Done"}), Reason::InvalidSpec, &["spec.afterDelivery.folder:", "Move"]),
+        ("/spec/sinks", json!([]), Reason::InvalidSpec, &["spec.sinks:", "is empty"]),
+        (
+            "/spec/sinks",
+            json!([{"name": "a", "file": {"path": "a"}}, {"name": "b", "file": {"path": "b"}}]),
+            Reason::InvalidSpec,
+            &["spec.sinks", "more than one"],
+        ),
+        ("/spec/sinks", json!([{"name": "a"}]), Reason::InvalidSpec, &["spec.sinks[0]:", "no member"]),
+        ("/spec/sinks", json!([{"name": "a", "carrierPigeon": {}}]), Reason::InvalidSpec, &["spec.sinks[0]:", "no member"]),
+        ("/spec/sinks", json!([{"name": "a/b", "file": {"path": "a"}}]), Reason::InvalidSpec, &["spec.sinks[0].name:"]),
+        (
+            "/spec/sinks",
+            json!([{"name": "a", "file": {"path": "a"}, "webhook": {"url": "https://x"}}]),
+            Reason::InvalidSpec,
+            &["spec.sinks[0]:", "more than one member"],
+        ),
+        (
+            "/spec/sinks",
+            json!([{"name": "a", "webhook": {"url": "https://x"}}]),
+            Reason::InvalidSpec,
+            &["spec.sinks[0].webhook", "not built yet"],
+        ),
+        ("/spec/sinks/0/file/format", json!("Maildir"), Reason::InvalidSpec, &["file.format: Maildir", "EML"]),
+        ("/spec/sinks/0/file/format", json!("mbox"), Reason::InvalidSpec, &["file.format:", "\"mbox\""]),
+        ("/spec/sinks/0/file/path", json!("../other-tenant"), Reason::InvalidSpec, &["spec.sinks[0].file.path:", "..", "for example"]),
+        ("/spec/sinks/0/file/path", json!("/etc"), Reason::InvalidSpec, &["spec.sinks[0].file.path:", "begins with"]),
+        ("/spec/sinks/0/file/path", json!("{mailbox}"), Reason::InvalidSpec, &["spec.sinks[0].file.path:", "templates"]),
+        ("/spec/sinks/0/file/path", json!(long), Reason::InvalidSpec, &["spec.sinks[0].file.path:", "too long"]),
+        ("/metadata/namespace", json!("../etc"), Reason::InvalidSpec, &["metadata.namespace:"]),
+        ("/metadata/annotations", json!({"mailbox-collector.io/resyncFrom": "x"}), Reason::InvalidSpec, &["resyncFrom", "not built yet"]),
+        ("/metadata/annotations", json!({"mailbox-collector.io/replay": "x"}), Reason::InvalidSpec, &["replay"]),
+        ("/metadata/annotations", json!({"mailbox-collector.io/discard": "x"}), Reason::InvalidSpec, &["discard"]),
+        ("/metadata/annotations", json!({"mailbox-collector.io/requestedAt": long}), Reason::InvalidSpec, &["requestedAt", "256 bytes"]),
+    ];
+    for (pointer, value, reason, says) in rows {
+        let shown: String = value.to_string().chars().take(80).collect();
+        let bad = object(|o| set(o, pointer, value));
+        let error = validate(&bad, &secret(&[]), &ENABLED).expect_err(&format!("{pointer} {shown} was accepted"));
+        let message = error.to_string();
+        assert_eq!(error.reason(), reason, "{pointer} {shown}");
+        assert!(says.iter().all(|part| message.contains(part)), "{pointer} {shown}: {message}");
+        assert!(message.len() < 600, "{pointer} {shown}: the message has {} bytes", message.len());
+    }
+}
+
+fn set(value: &mut Value, pointer: &str, new: Value) {
+    let (parent, last) = pointer.rsplit_once('/').unwrap();
+    value.pointer_mut(parent).unwrap()[last] = new;
+}
+
+#[test]
+fn a_file_sink_without_a_root_says_which_flag_is_missing() {
+    let error = validate(&object(|_| {}), &secret(&[]), &Options { file_sink: false }).unwrap_err();
+    assert_eq!(error.reason(), Reason::SinkNotEnabled);
+    assert!(error.to_string().contains("--file-sink-root"), "{error}");
+}
+
+#[test]
+fn a_credential_is_trimmed_and_its_optional_keys_are_read() {
+    let data = secret(&[
+        ("clientSecret", Some(b"  s3cr3t\r\n")),
+        ("tenantId", Some(b"0b5c3a1e-0000-4000-8000-000000000000\n")),
+        ("cloud", Some(b"USGovernmentDoD")),
+        ("secretExpirationTime", Some(b"2027-05-01T00:00:00Z\n")),
+    ]);
+    let credential = validate(&object(|_| {}), &data, &ENABLED).unwrap().credential;
+    assert_eq!(credential.client_secret.expose_secret(), "s3cr3t");
+    assert_eq!(credential.tenant_id, "0b5c3a1e-0000-4000-8000-000000000000");
+    assert_eq!(credential.cloud, Cloud::UsGovernmentDod);
+    assert_eq!(credential.secret_expiration, Some("2027-05-01T00:00:00Z".parse().unwrap()));
+}
+
+#[test]
+fn each_bad_key_of_a_secret_is_named_and_its_value_never_shown() {
+    const CANARY: &str = "c4n4ry";
+    let huge = CANARY.repeat(200_000);
+    let huge = [("clientSecret", Some(huge.as_bytes()))];
+    let not_text = [CANARY.as_bytes(), &[0xff, 0xfe]].concat();
+    let not_text = [("clientSecret", Some(not_text.as_slice()))];
+    type Row<'a> = (&'a [(&'a str, Option<&'a [u8]>)], &'a [&'a str]);
+    let rows: Vec<Row<'_>> = vec![
+        (&[("tenantId", None)], &["key tenantId is missing"]),
+        (&[("clientId", None)], &["key clientId is missing"]),
+        (&[("clientSecret", None)], &["key clientSecret is missing", "kubectl create secret generic azure-app"]),
+        (&[("clientSecret", None), ("client_secret", Some(b"c4n4ry"))], &["there is a key \"client_secret\""]),
+        (&[("clientSecret", None), ("AZURE_CLIENT_SECRET", Some(b"c4n4ry"))], &["there is a key \"AZURE_CLIENT_SECRET\""]),
+        (&[("clientSecret", None), ("tls.crt", Some(b"c4n4ry"))], &["certificate", "cannot be used yet"]),
+        (&[("clientSecret", Some(b" \n"))], &["key clientSecret is empty"]),
+        (&not_text, &["key clientSecret is not UTF-8"]),
+        (&huge, &["key clientSecret is longer than 1024 bytes"]),
+        (&[("clientSecret", Some(b"c4n4ry\nc4n4ry"))], &["key clientSecret has a line break"]),
+        (&[("tenantId", Some(b"c4n4ry/../x"))], &["key tenantId is not a directory"]),
+        (&[("tenantId", Some(b"c4n4ry?x=y"))], &["key tenantId is not a directory"]),
+        (&[("clientId", Some(b"c4n4ry&x"))], &["key clientId is not an application"]),
+        (&[("cloud", Some(b"c4n4ry"))], &["key cloud is not one of Public"]),
+        (&[("secretExpirationTime", Some(b"c4n4ry"))], &["key secretExpirationTime is not an RFC 3339 time"]),
+    ];
+    for (change, says) in rows {
+        let data = secret(change);
+        let error = validate(&object(|_| {}), &data, &ENABLED).expect_err(says[0]);
+        let message = error.to_string();
+        assert_eq!(error.reason(), Reason::SecretKeyMissing, "{message}");
+        assert!(says.iter().all(|part| message.contains(part)), "{message}");
+        assert!(message.len() < 600 && !message.contains(CANARY), "{message}");
+        assert!(!format!("{data:?} {error:?}").contains(CANARY), "Debug shows a value");
+    }
+}
+
+#[test]
+fn secrets_of_other_programs_are_refused_by_type() {
+    for type_ in ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1"] {
+        let data = SecretData::new(type_, [("token".to_owned(), b"c4n4ry".to_vec())]);
+        let error = validate(&object(|_| {}), &data, &ENABLED).unwrap_err();
+        assert_eq!(error.reason(), Reason::SecretNotOptedIn);
+        assert!(error.to_string().contains(type_) && error.to_string().contains("kubectl create secret generic azure-app"), "{error}");
+    }
+}
+
+#[test]
+fn the_field_that_cannot_be_read_is_named() {
+    for (spec, says) in [
+        (json!({"mailbox": "a@b.fr", "interval": 300}), "spec.interval: invalid type: integer `300`, expected a string"),
+        (json!({"mailbox": ["a@b.fr"]}), "spec.mailbox: invalid type: sequence"),
+        (json!({"sinks": {"name": "drop"}}), "spec.sinks: invalid type: map"),
+        (json!({"mailbox": "a@b.fr", "credentials": {}}), "spec: missing field `sinks`"),
+        (json!({"sinks": [{"file": {"path": "x"}}]}), "spec.sinks: missing field `name`"),
+        (json!("no"), "spec: is missing"),
+    ] {
+        let message = unreadable_field(&json!({"spec": spec})).expect(says).to_string();
+        assert!(message.starts_with(says) && message.contains("apply the object again"), "{message}");
+    }
+    let long = json!({"spec": {"suspend": "x".repeat(1_000_000)}});
+    assert!(unreadable_field(&long).unwrap().to_string().len() < 500);
+}
+
+#[test]
+fn an_object_from_a_file_without_uid_is_the_same_collector_each_time() {
+    let bare = object(|o| {
+        o["metadata"].as_object_mut().unwrap().remove("uid");
+    });
+    let data = ["tenantId", "clientId", "clientSecret"].map(|key| (key.to_owned(), k8s_openapi::ByteString(b"x".to_vec())));
+    let azure = Secret { data: Some(data.into()), ..Secret::default() };
+    let order = from_files(&bare, |name| (name == "azure-app").then_some(&azure), &ENABLED).unwrap();
+    assert_eq!(order.id.uid, "tenant/invoices/invoices@contoso.com", "edited to another mailbox it is another");
+    let error = from_files(&bare, |_| None, &ENABLED).unwrap_err();
+    assert_eq!(error.reason(), Reason::SecretNotFound);
+    assert!(error.to_string().contains("\"azure-app\"") && error.to_string().contains("kubectl create secret"), "{error}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_string_makes_validation_panic_or_talk_at_length(text in "\\PC{0,400}", which in 0_usize..7) {
+        let pointer = ["/spec/mailbox", "/spec/protocol", "/spec/interval", "/spec/startFrom", "/spec/sinks/0/name", "/spec/sinks/0/file/path",
+            "/spec/sinks/0/file/format"][which];
+        if let Err(error) = validate(&object(|o| set(o, pointer, serde_json::json!(text))), &secret(&[]), &ENABLED) {
+            proptest::prop_assert!(error.to_string().len() < 800);
+        }
+    }
+}
