@@ -1,0 +1,156 @@
+//! Flags that `run` and `collect` share, and the environment made of them. Reads no resource and no Secret.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tokio::sync::Semaphore;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::admin::metrics::Metrics;
+use crate::collect::{CursorStore, Environment, Pacer};
+use crate::entra::Tokens;
+use crate::sink::file::FileRoot;
+use crate::source::imap::Connector;
+use crate::tls;
+
+/// Where Microsoft's servers are, where files go, and how the program speaks.
+#[derive(Debug, Args)]
+pub(super) struct Settings {
+    /// Base URL of Microsoft Entra, instead of the cloud's own (https://login.microsoftonline.com)
+    #[arg(long, env = "MAILBOX_COLLECTOR_ENTRA_AUTHORITY", value_name = "URL", help_heading = "Microsoft")]
+    entra_authority: Option<String>,
+    /// IMAP server with implicit TLS
+    #[arg(long, env = "MAILBOX_COLLECTOR_IMAP_ENDPOINT", value_name = "HOST:PORT", default_value = "outlook.office365.com:993", value_parser = endpoint, help_heading = "Microsoft")]
+    imap_endpoint: Endpoint,
+    /// POP3 server with implicit TLS (POP3 is not built yet; the flag is accepted so that scripts keep working)
+    #[arg(long, env = "MAILBOX_COLLECTOR_POP3_ENDPOINT", value_name = "HOST:PORT", default_value = "outlook.office365.com:995", value_parser = endpoint, help_heading = "Microsoft")]
+    pop3_endpoint: Endpoint,
+    /// PEM file of certificates to trust besides the public ones
+    #[arg(long, env = "MAILBOX_COLLECTOR_CA_FILE", value_name = "PEM", help_heading = "Microsoft")]
+    ca_file: Option<PathBuf>,
+    /// Folder below which file sinks write, as <root>/<namespace>/<path>; without it file sinks are refused
+    #[arg(long, env = "MAILBOX_COLLECTOR_FILE_SINK_ROOT", value_name = "DIR", help_heading = "Sinks")]
+    pub(super) file_sink_root: Option<PathBuf>,
+    /// Folder for messages too long for memory; a file sink uses its own target folder instead
+    #[arg(long, env = "MAILBOX_COLLECTOR_SPOOL_DIR", value_name = "DIR", help_heading = "Sinks")]
+    spool_dir: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, env = "MAILBOX_COLLECTOR_LOG_FORMAT", value_enum, default_value = "text", help_heading = "Logs")]
+    log_format: LogFormat,
+    /// What is logged, as tracing's filter directives (info, debug, mailbox_collector::collect=debug …)
+    #[arg(long, env = "MAILBOX_COLLECTOR_LOG", value_name = "FILTER", default_value = "info", help_heading = "Logs")]
+    log: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A server's address as a flag gives it.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    host: String,
+    port: u16,
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let problem = || format!("{text:?} is not HOST:PORT, such as outlook.office365.com:993");
+    let (host, port) = text.rsplit_once(':').ok_or_else(problem)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() {
+        return Err(problem());
+    }
+    Ok(Endpoint { host: host.to_owned(), port: port.parse().map_err(|_| problem())? })
+}
+
+/// Why the environment could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    #[error("HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+    #[error("--file-sink-root {path:?}: {source}")]
+    FileRoot {
+        path: PathBuf,
+        #[source]
+        source: crate::sink::Error,
+    },
+    #[error("--log {filter:?}: {source}; write info, debug or directives such as mailbox_collector=debug")]
+    Filter {
+        filter: String,
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    #[error("logs are set up already")]
+    Logs,
+}
+
+impl Settings {
+    /// Sends logs to standard error. Lines of the IMAP library stay below TRACE: it would print tokens there.
+    pub(super) fn start_logs(&self) -> Result<(), Error> {
+        let filter = |filter: &str| EnvFilter::try_new(filter).map_err(|source| Error::Filter { filter: self.log.clone(), source });
+        let filter = filter(&format!("{},async_imap=info,imap_proto=info", self.log))?;
+        let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_target(false);
+        let registry = tracing_subscriber::registry().with(filter);
+        match self.log_format {
+            LogFormat::Text => registry.with(lines).try_init(),
+            LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        }
+        .map_err(|_| Error::Logs)
+    }
+
+    /// What every task shares. `at_once`: how many may connect or drain at the same time.
+    pub(super) fn environment(
+        &self,
+        cursors: Arc<dyn CursorStore>,
+        metrics: Metrics,
+        logins_per_second: Option<u32>,
+        at_once: usize,
+    ) -> Result<Environment, Error> {
+        let tls = tls::client_config(self.ca_file.as_deref())?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured((*tls).clone())
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(15))
+            .timeout(Duration::from_secs(30))
+            .user_agent(concat!("mailbox-collector/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        let file_root = match &self.file_sink_root {
+            Some(path) => Some(Arc::new(FileRoot::open(path).map_err(|source| Error::FileRoot { path: path.clone(), source })?)),
+            None => None,
+        };
+        Ok(Environment {
+            tokens: Tokens::new(http, self.entra_authority.clone()),
+            imap: Connector { host: self.imap_endpoint.host.clone(), port: self.imap_endpoint.port, tls },
+            file_root,
+            cursors,
+            logins: Pacer::new(logins_per_second),
+            work: Arc::new(Semaphore::new(at_once)),
+            metrics,
+        })
+    }
+}
+
+/// No core is ever written and nobody else may read our memory: it holds tokens (law 10). As many open files as the system lets us have.
+pub(super) fn harden() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let refused = [
+        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).err(),
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).err(),
+    ];
+    for error in refused.into_iter().flatten() {
+        tracing::warn!(%error, "the system refused to forbid core files");
+    }
+    let files = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }) {
+        tracing::warn!(%error, "the limit of open files stays as it was");
+    }
+}
