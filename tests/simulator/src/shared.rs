@@ -1,0 +1,13 @@
+//! What all connections share.
+
+use std::sync::Mutex;
+
+use crate::entra::token::Issuer;
+use crate::record::Record;
+use crate::tenant::World;
+
+pub(crate) struct Shared {
+    pub(crate) world: Mutex<World>,
+    pub(crate) record: Record,
+    pub(crate) issuer: Issuer,
+}
