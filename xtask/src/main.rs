@@ -1,0 +1,41 @@
+//! `cargo xtask …`: the project's chores. Parses and hands on.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod command;
+
+/// The project's chores
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the operator at work on this machine: stand-in for Microsoft 365, API server, operator, mail on disk
+    Demo(command::demo::Arguments),
+    /// Installs what is missing and passes the whole test-suite
+    Test(command::test::Arguments),
+    /// Writes the CRDs of the code to crds/ and into the chart
+    Crds,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Demo(arguments) => command::demo::demo(&arguments),
+        Command::Test(arguments) => command::test::test(&arguments),
+        Command::Crds => command::crds::crds(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // `{:#}` and not `{:?}`: a backtrace helps nobody who reads this.
+        Err(error) => {
+            xtask::say(format_args!("\nerror: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
