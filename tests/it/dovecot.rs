@@ -1,0 +1,44 @@
+//! `collect` from a real IMAP server: Dovecot, with tokens of the stand-in's Entra. The bytes on disk must be those that Dovecot stores.
+
+use simulator::serial_in;
+use xtask::dovecot::Dovecot;
+
+use crate::scene::{Scene, address, run};
+
+#[test]
+fn a_thousand_messages_of_a_real_server_arrive_as_it_stores_them() {
+    let dovecot = Dovecot::start().unwrap();
+    let scene = Scene::new(&["factures"]);
+    scene.write("ca.pem", &format!("{}{}", scene.simulator.ca_pem(), dovecot.ca_pem()));
+    let mut mail: Vec<Vec<u8>> = (1..=990).map(|serial| plain(serial, 400 + (serial % 13) * 700)).collect();
+    mail.extend((991..=999).map(|serial| plain(serial, 280_000)));
+    mail.push(b"Subject: odd\r\nMessage-ID: <odd@contoso.example>\r\n\r\n.\r\n..\r\n\xe9\xff\r\n)\r\n{4000000000}\r\n* BYE\r\nSerial: 000000001000\r\n".to_vec());
+    dovecot.load(&address("factures"), &mail).unwrap();
+    let collect = || run(scene.command_for(&dovecot.imap_endpoint(), "json").arg("--once"));
+    let said = collect();
+    said.must_be_ok();
+    assert_eq!(said.counts("factures"), (1_000, 0, 0));
+
+    let by_serial = |mut messages: Vec<Vec<u8>>| {
+        messages.sort_by_key(|bytes| serial_in(bytes));
+        messages
+    };
+    let stored = by_serial(dovecot.read(&address("factures")).unwrap().into_iter().map(|stored| stored.bytes).collect());
+    let delivered = by_serial(scene.files("factures").into_iter().map(|file| file.bytes).collect());
+    assert_eq!(stored.len(), 1_000);
+    assert!(stored == mail, "Dovecot keeps every byte");
+    assert!(delivered == stored);
+
+    dovecot.deliver(&address("factures"), &plain(1_001, 900)).unwrap();
+    let said = collect();
+    said.must_be_ok();
+    assert_eq!(said.counts("factures"), (1, 0, 0));
+}
+
+fn plain(serial: u64, bytes: u64) -> Vec<u8> {
+    let mut text = format!("Message-ID: <{serial}@contoso.example>\r\nSubject: n {serial}\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nBonjour,\r\nSerial: {serial:012}\r\n").into_bytes();
+    while (text.len() as u64) < bytes {
+        text.extend_from_slice("ligne à ligne, jusqu'au bout\r\n".as_bytes());
+    }
+    text
+}

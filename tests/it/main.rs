@@ -1,0 +1,28 @@
+//! Tests of the whole: one binary, so that everything is linked once. Each module says what it is about; `support` starts the real parts.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::indexing_slicing,
+    reason = "a test may panic and say what it measured; clippy's own exception covers only the test functions themselves"
+)]
+
+mod architecture;
+mod bad_input;
+mod chart;
+mod collect;
+mod control_plane;
+mod dovecot;
+mod faults;
+mod installed;
+mod kills;
+mod mended;
+mod operator;
+mod quiet;
+mod scene;
+mod schema;
+mod secrets;
+mod support;
+mod watched;
