@@ -403,7 +403,11 @@ fn a_restart_over_a_settled_object_writes_no_status(
     cluster().kubectl(&["annotate", "mbc/factures", "--namespace", namespace, &format!("{REQUESTED_AT}=after-restart")]).unwrap();
     let echoed = |state: &State| (state.status()["lastHandledReconcileAt"] == "after-restart").then_some(());
     watched.until("factures", "the echo", PATIENCE, echoed);
-    let writes: Vec<_> = installed.writes().into_iter().skip(before).map(|request| (request.verb, request.resource)).collect();
+    // The audit log is written after the answer that the watch has shown already.
+    let writes = wait_for("the write in the audit log", PATIENCE, || {
+        let writes: Vec<_> = installed.writes().into_iter().skip(before).map(|request| (request.verb, request.resource)).collect();
+        (!writes.is_empty()).then_some(writes)
+    });
     assert_eq!(writes, [("patch".to_owned(), "mailboxcollectors/status".to_owned())]);
     assert_eq!(simulator.renderings().len(), rendered, "nothing is fetched again");
 }
