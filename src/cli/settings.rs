@@ -3,7 +3,6 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tokio::sync::Semaphore;
@@ -13,7 +12,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::admin::metrics::Metrics;
 use crate::collect::{CursorStore, Environment, Pacer};
-use crate::entra::Tokens;
+use crate::entra::{self, Tokens};
 use crate::sink::file::FileRoot;
 use crate::source::imap::Connector;
 use crate::tls;
@@ -116,13 +115,7 @@ impl Settings {
         at_once: usize,
     ) -> Result<Environment, Error> {
         let tls = tls::client_config(self.ca_file.as_deref())?;
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured((*tls).clone())
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(15))
-            .timeout(Duration::from_secs(30))
-            .user_agent(concat!("mailbox-collector/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let http = entra::http_client(&tls)?;
         let file_root = match &self.file_sink_root {
             Some(path) => Some(Arc::new(FileRoot::open(path).map_err(|source| Error::FileRoot { path: path.clone(), source })?)),
             None => None,

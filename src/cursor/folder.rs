@@ -300,8 +300,8 @@ impl Folder {
 
     /// Notes that this message was tried once more and is not delivered. Never bounded here: ask [`super::Cursor::room`] before taking work.
     ///
-    /// The next try comes after 1 min · 2^(attempts − 1), at most 1 h. It is quarantined instead after 5 attempts, 3 where it ends sessions
-    /// (law 9), at once where it is too large, and for the scan placeholder after 24 h whatever the attempts.
+    /// The next try comes after 1 min · 2^(attempts − 1), at most 1 h. It is quarantined instead after 5 attempts, after at least 3 over an
+    /// hour where it ends sessions, at once where it is too large, and for the scan placeholder after 24 h whatever the attempts.
     pub fn owe(&mut self, uid: u32, reason: OwedReason, now: Timestamp) -> Owe {
         let now = whole_seconds(now);
         let before = self.owed.remove(&uid);
