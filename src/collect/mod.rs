@@ -1,13 +1,14 @@
 //! Collecting from one mailbox: the work order, the loop, one bounded drain, and what is told of it.
 //! Knows sources and sinks by their traits, never Kubernetes: cursors come through [`CursorStore`].
 //!
-//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `view` (listing) → `drain` (one bounded pass over a session)
+//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `view` (listing) → `drain` (one bounded pass over a session)
 //! → `delivery` (from FETCH responses to a sink's batches).
 
 mod delivery;
 mod drain;
 mod pace;
 mod task;
+mod tell;
 mod view;
 
 use std::sync::Arc;

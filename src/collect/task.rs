@@ -9,20 +9,20 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, info, info_span};
 
 use super::drain::{Drained, Failure, Held, Pass, SINK_DEADLINE, SetSize};
 use super::view::View;
-use super::{Collector, Environment, Progress, SinkConfig, Stage, StoreError};
-use crate::diagnosis::{self, Condition, Context, Diagnosis, Retry};
+use super::{Collector, Environment, Progress, SinkConfig, StoreError};
+use crate::diagnosis::{self, Diagnosis};
 use crate::schedule;
 use crate::sink::Sink;
 use crate::sink::file::FileSink;
+use crate::source::Source;
 use crate::source::imap::Exchange;
-use crate::source::{self, Source, Step};
 
 /// The application permission that IMAP needs.
-const ROLE: &str = "IMAP.AccessAsApp";
+pub(super) const ROLE: &str = "IMAP.AccessAsApp";
 /// A session is renewed this long before its token ends, or after half the token's life where that is later.
 const TOKEN_MARGIN: Duration = Duration::from_secs(300);
 /// An IDLE is renewed within this time: Exchange drops quiet connections after about ten minutes (angus-mail#176).
@@ -32,9 +32,6 @@ const IDLE_RENEWAL: Duration = Duration::from_secs(9 * 60);
 const LOOKS_IN_VAIN: u32 = 3;
 /// … is looked at no more often than this.
 const PAUSE_IN_VAIN: Duration = Duration::from_millis(20);
-
-/// Failures of the cursor's store in a row before it is told.
-const STORE_FAILURES: u32 = 3;
 
 /// How far a task goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,17 +70,17 @@ pub enum End {
 /// One mailbox being collected.
 #[derive(Debug)]
 pub struct Task {
-    order: Arc<Collector>,
-    environment: Arc<Environment>,
-    wanted: Wanted,
-    progress: watch::Sender<Progress>,
+    pub(super) order: Arc<Collector>,
+    pub(super) environment: Arc<Environment>,
+    pub(super) wanted: Wanted,
+    pub(super) progress: watch::Sender<Progress>,
     poke: watch::Receiver<Option<String>>,
     cancel: CancellationToken,
     size: SetSize,
     /// Failures in a row: a session that brought a message, or a complete look, ends the row.
-    failures: u32,
+    pub(super) failures: u32,
     /// The request that the present attempt or look acts upon.
-    acting_on: Option<String>,
+    pub(super) acting_on: Option<String>,
 }
 
 impl Task {
@@ -358,138 +355,6 @@ impl Task {
             // `validate` lets no order through without a root.
             _ => Err(Failure::Sink(Arc::new(crate::sink::Error::Gone))),
         }
-    }
-
-    /// A stage works; told only if that is news.
-    fn good(&self, stage: fn(&mut Progress) -> &mut Stage) {
-        self.progress.send_if_modified(|progress| {
-            let stage = stage(progress);
-            *stage != Stage::Good && {
-                *stage = Stage::Good;
-                true
-            }
-        });
-    }
-
-    fn tell_cursor(&self, held: &Held) {
-        let quarantined = held.cursor.quarantined() as u64;
-        self.progress.send_modify(|progress| progress.quarantined = quarantined);
-    }
-
-    /// Tells a failure and says how long to pause, or that the task ends.
-    async fn tell_failure(&mut self, failure: &Failure, failures: u32) -> Result<Duration, End> {
-        self.environment.metrics.looked(false);
-        let request = self.acting_on.clone();
-        let diagnosis = match failure {
-            Failure::Store(StoreError::Conflict) => return Err(End::Lost),
-            // A store that answers no more, or refuses (missing rights, say), is told once it lasts.
-            Failure::Store(StoreError::Unavailable(text)) if failures >= STORE_FAILURES => {
-                self.diagnose(&diagnosis::Failure::Unreadable(text)).await
-            }
-            Failure::Store(error @ StoreError::Unavailable(_)) => {
-                warn!(%error, failures, "the cursor's store failed; nothing is decided");
-                if self.gives_up(failures, false) {
-                    return Err(End::Store(error.clone()));
-                }
-                return Ok(self.pause(&Retry::BackOff { at_least: None }, failures));
-            }
-            Failure::Store(StoreError::Unreadable(text)) => self.diagnose(&diagnosis::Failure::Unreadable(text)).await,
-            Failure::Full(full) => self.diagnose(&diagnosis::Failure::Full(*full)).await,
-            Failure::Token(error) => self.diagnose(&diagnosis::Failure::Token(error)).await,
-            Failure::Claims(claims) => self.diagnose(&diagnosis::Failure::Claims(claims)).await,
-            Failure::Source(error) => self.diagnose(&diagnosis::Failure::Source(error)).await,
-            Failure::Sink(error) => self.diagnose(&diagnosis::Failure::Sink(error)).await,
-        };
-        if diagnosis.retry == Retry::AtOnce || matches!(failure, Failure::Source(source::Error::Refused { step: Step::Authenticate, .. })) {
-            // The token may be what is wrong, although it has not run out by the clock: revoked, or older than a permission.
-            self.environment.tokens.forget(&self.order.credential).await;
-        }
-        if diagnosis.retry == Retry::AtOnce && failures <= 1 {
-            info!(reason = diagnosis.reason.as_str(), "session ended, connecting again");
-            return Ok(Duration::ZERO);
-        }
-        self.environment.metrics.failed(diagnosis.reason);
-        let pause = self.pause(&diagnosis.retry, failures);
-        warn!(
-            reason = diagnosis.reason.as_str(),
-            failures,
-            next_attempt_seconds = pause.as_secs(),
-            message = diagnosis.message,
-            "not collecting"
-        );
-        let person = matches!(diagnosis.retry, Retry::Slow { .. });
-        let now = Timestamp::now();
-        self.progress.send_modify(|progress| {
-            let bad = Stage::Bad(Box::new(diagnosis.clone()));
-            match diagnosis.condition {
-                Condition::TokenHealthy => progress.token = bad,
-                Condition::MailboxAccessible => progress.mailbox = bad,
-                Condition::SinkReady => progress.sink = bad,
-                _ => progress.stopped = Some(Box::new(diagnosis.clone())),
-            }
-            let (since, _) = progress.trouble.unwrap_or((now, 0));
-            progress.trouble = Some((since, failures));
-            progress.next_attempt = now.checked_add(pause).ok();
-            // The request was acted upon, whatever came of it.
-            progress.handled_request = request.or(progress.handled_request.take());
-        });
-        if self.gives_up(failures, person) { Err(End::Failed(Box::new(diagnosis))) } else { Ok(pause) }
-    }
-
-    fn gives_up(&self, failures: u32, person: bool) -> bool {
-        match self.wanted {
-            Wanted::Forever => false,
-            Wanted::OnePass { retries } => person || failures > retries,
-        }
-    }
-
-    fn pause(&self, retry: &Retry, failures: u32) -> Duration {
-        schedule::next_attempt(retry, failures, schedule::phase(&self.order.id.uid))
-    }
-
-    async fn diagnose(&self, failure: &diagnosis::Failure<'_>) -> Diagnosis {
-        let credential = &self.order.credential;
-        let object_id = self.progress.borrow().service_principal.clone();
-        // Read afresh: another mailbox of the app, or an earlier session of this one, may have worked since.
-        let cursor = self.environment.cursors.load(&self.order.id).await.ok().flatten();
-        let worked_before = cursor.is_some_and(|(cursor, _)| cursor.worked_with.as_deref() == Some(credential.client_id.as_str()));
-        let context = Context {
-            mailbox: &self.order.mailbox,
-            role: ROLE,
-            tenant_id: &credential.tenant_id,
-            client_id: &credential.client_id,
-            object_id: object_id.as_deref(),
-            credential_name: &credential.name,
-            secret_looks_like_guid: credential.looks_like_guid(),
-            worked_before,
-            folder: self.order.folders.first().map_or("INBOX", String::as_str),
-            authority: self.environment.tokens.authority(credential),
-            imap_host: &self.environment.imap.host,
-        };
-        diagnosis::diagnose(failure, &context)
-    }
-
-    /// A complete look: the mailbox is in order.
-    fn looked(&mut self, pending: u64, held: &Held) {
-        self.environment.metrics.looked(true);
-        let request = self.acting_on.clone();
-        let quarantined = held.cursor.quarantined() as u64;
-        self.progress.send_modify(|progress| {
-            progress.last_fetch = Some(Timestamp::now());
-            progress.pending = pending;
-            progress.quarantined = quarantined;
-            progress.handled_request = request.or(progress.handled_request.take());
-        });
-        self.failures = 0;
-    }
-
-    /// A pass ended well: whatever was in the way is no more, although a backlog may be left.
-    fn out_of_trouble(&self) {
-        self.progress.send_if_modified(|progress| {
-            let was = progress.trouble.take().is_some() | progress.stopped.take().is_some();
-            progress.next_attempt = None;
-            was
-        });
     }
 }
 

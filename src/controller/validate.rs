@@ -2,12 +2,14 @@
 //! The API server's schema says much of it too, but an object may be older than the schema, and the command line has no API server.
 //! A field whose room is not built yet is refused by name, never ignored.
 
+mod error;
 mod grammar;
+mod mail;
 mod secret;
+mod sinks;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +18,10 @@ use serde_json::{Value, json};
 
 use super::status::bounded;
 use crate::api::{self, MailboxCollector, MailboxCollectorSpec};
-use crate::collect::{Collector, CollectorId, NamedSink, SinkConfig};
-use crate::diagnosis::Reason;
+use crate::collect::{Collector, CollectorId, NamedSink};
 
-use grammar::{DurationProblem, Excerpt, PathProblem};
+pub use error::Error;
+use grammar::Excerpt;
 pub use secret::{CLIENT_ID, CLIENT_SECRET, CLOUD, KeyProblem, SECRET_EXPIRATION_TIME, SecretData, TENANT_ID};
 
 /// `spec.interval` where it is absent.
@@ -40,75 +42,6 @@ const INBOX: &str = "INBOX";
 pub struct Options {
     /// `--file-sink-root` was given.
     pub file_sink: bool,
-}
-
-/// Why a resource is not accepted: the field, what is wrong with it, the way out. Holds at most the first 60 characters of a value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// A value is wrong.
-    #[error("{field}: {problem}; {way_out}")]
-    Field {
-        /// Path of the field, as in `spec.interval`.
-        field: String,
-        /// What is wrong.
-        problem: String,
-        /// What to write instead.
-        way_out: &'static str,
-    },
-    /// The field is part of the API and nothing does its work yet.
-    #[error("{field}: not built yet in this version; {way_out}")]
-    NotBuilt {
-        /// Path of the field.
-        field: String,
-        /// What to write instead.
-        way_out: &'static str,
-    },
-    /// The operator's flags do not allow this sink.
-    #[error("{field}: this operator was started without --file-sink-root, so it writes no files; whoever installed it must set that flag")]
-    FileSinkNotEnabled {
-        /// Path of the field.
-        field: String,
-    },
-    /// There is no such Secret.
-    #[error("spec.credentials.secretRef: {}", missing_secret(secret))]
-    SecretNotFound {
-        /// Its name.
-        secret: String,
-    },
-    /// The Secret is another program's credential.
-    #[error(
-        "spec.credentials.secretRef: Secret \"{secret}\" has the type {type_}, which is never read as a mail credential; make one of its own: {}",
-        create_command(secret)
-    )]
-    SecretType {
-        /// Its name.
-        secret: String,
-        /// Its type.
-        type_: &'static str,
-    },
-    /// A key of the Secret is missing or wrong.
-    #[error("Secret \"{secret}\": key {key} {problem}; it needs tenantId, clientId and clientSecret, as in: {}", create_command(secret))]
-    SecretKey {
-        /// The Secret's name.
-        secret: String,
-        /// The key.
-        key: &'static str,
-        /// What is wrong with it.
-        problem: KeyProblem,
-    },
-}
-
-impl Error {
-    /// The reason of `Accepted=False` (they are API).
-    pub fn reason(&self) -> Reason {
-        match self {
-            Self::Field { .. } | Self::NotBuilt { .. } => Reason::InvalidSpec,
-            Self::FileSinkNotEnabled { .. } => Reason::SinkNotEnabled,
-            Self::SecretNotFound { .. } => Reason::SecretNotFound,
-            Self::SecretType { .. } => Reason::SecretNotOptedIn,
-            Self::SecretKey { .. } => Reason::SecretKeyMissing,
-        }
-    }
 }
 
 /// The command that makes a Secret with the right keys.
@@ -211,14 +144,14 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     let mailbox = grammar::mailbox(&spec.mailbox).ok_or_else(|| {
         wrong("spec.mailbox", Excerpt(&spec.mailbox), "is not a mailbox address", "write user@domain, for example invoices@contoso.com")
     })?;
-    protocol(spec)?;
+    mail::protocol(spec)?;
     let secret = secret_name(spec)?;
-    folders(spec)?;
-    let interval = interval(spec)?;
-    beginning(spec)?;
-    selection(spec)?;
-    after_delivery(spec)?;
-    let sinks = sinks(spec, &id.namespace, options)?;
+    mail::folders(spec)?;
+    let interval = mail::interval(spec)?;
+    mail::beginning(spec)?;
+    mail::selection(spec)?;
+    mail::after_delivery(spec)?;
+    let sinks = sinks::sinks(spec, &id.namespace, options)?;
     let requested_at = annotations(object)?;
     Ok(Spec { id, mailbox, secret, interval, push: spec.push.unwrap_or(true), sinks, requested_at })
 }
@@ -251,14 +184,6 @@ fn id(object: &MailboxCollector) -> Result<CollectorId, Error> {
     })
 }
 
-fn protocol(spec: &MailboxCollectorSpec) -> Result<(), Error> {
-    match spec.protocol.as_deref() {
-        None | Some(api::PROTOCOL_IMAP) => Ok(()),
-        Some(api::PROTOCOL_POP3) => Err(not_built("spec.protocol: POP3", "write protocol: IMAP in a new MailboxCollector")),
-        Some(other) => Err(wrong("spec.protocol", Excerpt(other), "is not a protocol", "write IMAP, or remove the field")),
-    }
-}
-
 fn secret_name(spec: &MailboxCollectorSpec) -> Result<String, Error> {
     const WAY_OUT: &str = "write exactly one member, for example credentials: {secretRef: {name: azure-app}}";
     match (&spec.credentials.secret_ref, &spec.credentials.app_registration_ref) {
@@ -273,113 +198,6 @@ fn secret_name(spec: &MailboxCollectorSpec) -> Result<String, Error> {
         (Some(_), Some(_)) => Err(plainly_wrong("spec.credentials", "has both secretRef and appRegistrationRef", WAY_OUT)),
         (None, None) => Err(plainly_wrong("spec.credentials", "has neither secretRef nor appRegistrationRef", WAY_OUT)),
     }
-}
-
-fn folders(spec: &MailboxCollectorSpec) -> Result<(), Error> {
-    // INBOX is the one folder name without case (RFC 9051 section 5.1).
-    match spec.folders.as_deref() {
-        None | Some([]) => Ok(()),
-        Some([only]) if only.name.eq_ignore_ascii_case(INBOX) => Ok(()),
-        Some(_) => Err(not_built("spec.folders other than INBOX alone", "write folders: [{name: INBOX}], or remove the field")),
-    }
-}
-
-fn interval(spec: &MailboxCollectorSpec) -> Result<Duration, Error> {
-    const WAY_OUT: &str = "write a duration from 1m to 24h, for example 5m or 1h30m";
-    if spec.schedule.is_some() {
-        return Err(not_built("spec.schedule", "remove it and write interval, for example interval: 5m"));
-    }
-    if spec.time_zone.is_some() {
-        return Err(not_built("spec.timeZone", "remove it"));
-    }
-    let Some(text) = &spec.interval else { return Ok(DEFAULT_INTERVAL) };
-    grammar::duration(text, SHORTEST_INTERVAL, LONGEST_INTERVAL)
-        .map_err(|problem: DurationProblem| wrong("spec.interval", Excerpt(text), problem, WAY_OUT))
-}
-
-fn beginning(spec: &MailboxCollectorSpec) -> Result<(), Error> {
-    match spec.start_from.as_deref() {
-        None | Some("Beginning") => Ok(()),
-        Some("Now") => Err(not_built("spec.startFrom: Now", "write startFrom: Beginning, or remove the field")),
-        Some(other) => Err(wrong("spec.startFrom", Excerpt(other), "is not a beginning", "write Beginning, or remove the field")),
-    }
-}
-
-fn selection(spec: &MailboxCollectorSpec) -> Result<(), Error> {
-    if spec.select.as_ref().is_some_and(|select| *select != api::MessageSelection::default()) {
-        return Err(not_built("spec.select", "remove it; every message is taken"));
-    }
-    let most = spec.limits.as_ref().and_then(|limits| limits.max_message_bytes);
-    if most.is_some_and(|most| u64::try_from(most) != Ok(DEFAULT_MAX_MESSAGE_BYTES)) {
-        return Err(not_built("spec.limits.maxMessageBytes", "remove it; messages up to 157286400 bytes are taken"));
-    }
-    Ok(())
-}
-
-fn after_delivery(spec: &MailboxCollectorSpec) -> Result<(), Error> {
-    const WAY_OUT: &str = "write afterDelivery: {action: Keep}, or remove the field";
-    let Some(after) = &spec.after_delivery else { return Ok(()) };
-    match (after.action.as_deref(), &after.folder) {
-        (None | Some("Keep"), None) => Ok(()),
-        (None | Some("Keep"), Some(_)) => Err(plainly_wrong("spec.afterDelivery.folder", "belongs to Move alone", WAY_OUT)),
-        (Some(action @ ("MarkSeen" | "Move" | "Delete")), _) => Err(not_built(format!("spec.afterDelivery.action: {action}"), WAY_OUT)),
-        (Some(other), _) => Err(wrong("spec.afterDelivery.action", Excerpt(other), "is not an action", WAY_OUT)),
-    }
-}
-
-fn sinks(spec: &MailboxCollectorSpec, namespace: &str, options: &Options) -> Result<Vec<NamedSink>, Error> {
-    const ONE_FILE: &str = "write one sink, for example sinks: [{name: drop, file: {path: invoices}}]";
-    match spec.sinks.as_slice() {
-        [] => Err(plainly_wrong("spec.sinks", "is empty", ONE_FILE)),
-        [only] => Ok(vec![sink(only, namespace, options)?]),
-        [_, _, ..] => Err(not_built("spec.sinks with more than one sink", ONE_FILE)),
-    }
-}
-
-fn sink(sink: &api::Sink, namespace: &str, options: &Options) -> Result<NamedSink, Error> {
-    const ONE_MEMBER: &str = "write exactly one member besides name, for example {name: drop, file: {path: invoices}}";
-    if sink.name.is_empty() || sink.name.len() > 63 || !grammar::is_object_name(&sink.name) {
-        return Err(wrong(
-            "spec.sinks[0].name",
-            Excerpt(&sink.name),
-            "is not a name",
-            "write lower-case letters, digits and \"-\", at most 63",
-        ));
-    }
-    let others = [
-        ("objectStore", sink.object_store.is_some()),
-        ("webhook", sink.webhook.is_some()),
-        ("smtp", sink.smtp.is_some()),
-        ("lmtp", sink.lmtp.is_some()),
-        ("imapAppend", sink.imap_append.is_some()),
-    ];
-    let given = others.iter().filter(|(_, given)| *given).count() + usize::from(sink.file.is_some());
-    match (given, &sink.file) {
-        (0, _) => Err(plainly_wrong("spec.sinks[0]", "has no member besides name", ONE_MEMBER)),
-        (1, Some(file)) => file_sink(&sink.name, file, namespace, options),
-        (1, None) => {
-            let member = others.iter().find(|(_, given)| *given).map_or("", |(name, _)| *name);
-            Err(not_built(format!("spec.sinks[0].{member}"), "write a file sink, for example {name: drop, file: {path: invoices}}"))
-        }
-        (_, _) => Err(plainly_wrong("spec.sinks[0]", "has more than one member besides name", ONE_MEMBER)),
-    }
-}
-
-fn file_sink(name: &str, file: &api::FileSink, namespace: &str, options: &Options) -> Result<NamedSink, Error> {
-    match file.format.as_deref() {
-        None | Some("EML") => {}
-        Some("Maildir") => return Err(not_built("spec.sinks[0].file.format: Maildir", "write format: EML, or remove the field")),
-        Some(other) => {
-            return Err(wrong("spec.sinks[0].file.format", Excerpt(other), "is not a format", "write format: EML, or remove the field"));
-        }
-    }
-    let path = grammar::relative_path(&file.path).map_err(|problem: PathProblem| {
-        wrong("spec.sinks[0].file.path", Excerpt(&file.path), problem, "write folder names separated by \"/\", for example invoices/2026")
-    })?;
-    if !options.file_sink {
-        return Err(Error::FileSinkNotEnabled { field: "spec.sinks[0].file".to_owned() });
-    }
-    Ok(NamedSink { name: name.to_owned(), config: SinkConfig::File { directory: Path::new(namespace).join(path) } })
 }
 
 /// The `requestedAt` annotation; the other verbs are not built yet.

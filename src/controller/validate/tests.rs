@@ -1,6 +1,8 @@
 //! What is accepted, and what a refusal says.
 
 use super::*;
+use crate::collect::SinkConfig;
+use crate::diagnosis::Reason;
 use crate::entra::Cloud;
 use secrecy::ExposeSecret;
 
