@@ -20,6 +20,7 @@ mod installed;
 mod kills;
 mod mended;
 mod operator;
+mod push;
 mod quiet;
 mod scene;
 mod schema;
