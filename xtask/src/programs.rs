@@ -19,8 +19,12 @@ use crate::{root, say};
 const KUBERNETES: &str = "1.37.2";
 const CALLED_BY_NAME: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
 /// Debian's packages for the tests, and the program by which each is known.
-const DEBIAN: [(&str, &str); 3] =
-    [("dovecot-core", "/usr/sbin/dovecot"), ("dovecot-imapd", "/usr/lib/dovecot/imap"), ("strace", "/usr/bin/strace")];
+const DEBIAN: [(&str, &str); 4] = [
+    ("dovecot-core", "/usr/sbin/dovecot"),
+    ("dovecot-imapd", "/usr/lib/dovecot/imap"),
+    ("e2fsprogs", "/usr/sbin/mkfs.ext4"),
+    ("strace", "/usr/bin/strace"),
+];
 
 /// Where the programs are.
 #[derive(Debug, Clone)]
