@@ -40,7 +40,8 @@ impl Task {
             Failure::Store(StoreError::Conflict) => return Err(End::Lost),
             // A store that answers no more, or refuses (missing rights, say), is told once it lasts.
             Failure::Store(StoreError::Unavailable(text)) if failures >= STORE_FAILURES => {
-                self.diagnose(&diagnosis::Failure::Unreadable(text)).await
+                // Unlike a record that cannot be read, this may pass by itself.
+                Diagnosis { retry: Retry::BackOff { at_least: None }, ..self.diagnose(&diagnosis::Failure::Unreadable(text)).await }
             }
             Failure::Store(error @ StoreError::Unavailable(_)) => {
                 warn!(%error, failures, "the cursor's store failed; nothing is decided");
