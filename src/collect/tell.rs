@@ -121,6 +121,7 @@ impl Task {
             folder: self.order.folders.first().map_or("INBOX", String::as_str),
             authority: self.environment.tokens.authority(credential),
             imap_host: &self.environment.imap.host,
+            known: diagnosis::Known::default(),
         };
         diagnosis::diagnose(failure, &context)
     }
