@@ -401,7 +401,11 @@ fn blames_the_message(error: &source::Error) -> bool {
         source::Error::Closed(_) | source::Error::Protocol { .. } | source::Error::Timeout(_) => true,
         source::Error::Refused { refusal: Refusal::No | Refusal::Bad, code, text, .. } => !diagnosis::is_incident(code.as_deref(), text),
         source::Error::Refused { refusal: Refusal::Bye, .. } => false,
-        source::Error::Connection { .. } | source::Error::HalfUsed | source::Error::Stopped => false,
+        source::Error::Connection { .. }
+        | source::Error::ReadOnly
+        | source::Error::Unsupported(_)
+        | source::Error::HalfUsed
+        | source::Error::Stopped => false,
     }
 }
 

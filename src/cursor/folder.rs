@@ -202,6 +202,11 @@ impl Folder {
         &self.owed
     }
 
+    /// Messages delivered and recorded, and not yet seen to be moved, marked or deleted.
+    pub fn unsettled(&self) -> &UidSet {
+        &self.unsettled
+    }
+
     /// Quarantined messages, in the order in which they were given up.
     pub fn quarantined(&self) -> &[Quarantined] {
         &self.quarantined

@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_BYTES: usize = 256 * 1024;
 /// Most ranges in one folder's decided set (law 9).
 pub const MAX_RANGES: usize = 256;
+/// Most ranges in one folder's unsettled set (law 9).
+pub const MAX_UNSETTLED_RANGES: usize = 256;
 /// Most owed messages in one cursor (law 9).
 pub const MAX_OWED: usize = 2_000;
 /// Most quarantined messages in one cursor (law 9).
@@ -66,6 +68,9 @@ pub enum Full {
     /// [`MAX_RANGES`] in a folder. Listings and the work of [`Folder::between`] lower the number.
     #[error("a folder's decided messages lie in more than {MAX_RANGES} ranges")]
     Ranges,
+    /// [`MAX_UNSETTLED_RANGES`]: settling goes on.
+    #[error("the messages delivered and still to be moved, marked or deleted lie in more than {MAX_UNSETTLED_RANGES} ranges")]
+    Unsettled,
     /// [`MAX_OWED`]: retrying what is due goes on.
     #[error("{MAX_OWED} messages were listed and could not be fetched or delivered")]
     Owed,
@@ -102,6 +107,8 @@ impl Cursor {
             Some(Full::Quarantined)
         } else if self.owed() >= MAX_OWED {
             Some(Full::Owed)
+        } else if self.folders.iter().any(|folder| folder.unsettled().range_count() >= MAX_UNSETTLED_RANGES) {
+            Some(Full::Unsettled)
         } else if self.folders.iter().any(|folder| folder.decided().range_count() >= MAX_RANGES) {
             Some(Full::Ranges)
         } else if self.stored_bytes().saturating_add(ENTRY_BYTES) > MAX_BYTES {

@@ -127,7 +127,7 @@ pub struct Context<'a> {
     pub secret_looks_like_guid: bool,
     /// This mailbox was collected from before, with this client id.
     pub worked_before: bool,
-    /// The folder at work, UTF-8.
+    /// The folder at work, UTF-8; after [`crate::source::Step::Settle`] the one that messages are moved to.
     pub folder: &'a str,
     /// Where tokens come from, a URL.
     pub authority: &'a str,
@@ -174,6 +174,9 @@ enum Saying<'a> {
     Throttled { wait: Option<Duration> },
     TokenRanOut,
     FolderMissing,
+    TargetMissing,
+    FolderReadOnly,
+    SettlingUnsupported(crate::source::Extension),
     MailboxUnreachable { text: &'a str },
     TlsFailed { text: &'a str },
     ConnectionBroke { text: &'a str },
@@ -202,6 +205,9 @@ pub fn diagnose(failure: &Failure<'_>, context: &Context<'_>) -> Diagnosis {
         Failure::Claims(claims) => token::claims(claims, context),
         Failure::Source(error) => mailbox::failed(error, context),
         Failure::Sink(error) => sink::failed(error),
+        Failure::Full(full @ crate::cursor::Full::Unsettled) => {
+            Meaning { reason: Reason::SettleBacklogFull, saying: Saying::CursorFull(full), retry: SLOWLY }
+        }
         Failure::Full(full) => Meaning { reason: Reason::QuarantineFull, saying: Saying::CursorFull(full), retry: SLOWLY },
         Failure::Unreadable(text) => Meaning { reason: Reason::CursorUnreadable, saying: Saying::CursorUnreadable { text }, retry: SLOWLY },
     };
