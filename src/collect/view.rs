@@ -36,8 +36,14 @@ pub(super) struct View {
 
 impl View {
     /// Opens the folder and tells the cursor of its numbering.
-    pub(super) async fn open<S: Source>(session: &mut S, name: &str, held: &mut Held, now: Timestamp) -> Result<Self, source::Error> {
-        let opened = session.open(name, Access::Examine).await?;
+    pub(super) async fn open<S: Source>(
+        session: &mut S,
+        name: &str,
+        access: Access,
+        held: &mut Held,
+        now: Timestamp,
+    ) -> Result<Self, source::Error> {
+        let opened = session.open(name, access).await?;
         let folder = held.cursor.folder_mut(name);
         if folder.opened(opened.uid_validity, opened.uid_next, now) == Numbering::Renumbered {
             warn!(

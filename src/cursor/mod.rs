@@ -55,6 +55,12 @@ pub struct Cursor {
     /// Client id of the last successful look: the worked-before rule of `diagnosis`; another client id resets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worked_with: Option<String>,
+    /// The request (`requestedAt`) whose replay, discard or resync is in this record already: each is acted upon once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_request: Option<String>,
+    /// Its process fetches, or ended without saying so: what it fetched may have done it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     #[serde(default)]
     folders: Vec<Folder>,
 }
@@ -93,6 +99,11 @@ impl Cursor {
         });
         #[expect(clippy::indexing_slicing, reason = "the position was found or made just above")]
         &mut self.folders[at]
+    }
+
+    /// Every folder remembered, to be changed.
+    pub fn folders_mut(&mut self) -> impl Iterator<Item = &mut Folder> {
+        self.folders.iter_mut()
     }
 
     /// Every folder remembered, in the order of their first use.
