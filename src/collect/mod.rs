@@ -232,6 +232,6 @@ pub trait CursorStore: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<Version, StoreError>>;
     /// Shortest time between two writes of one cursor (law 5).
     fn pace(&self) -> Duration;
-    /// Who this process is, for `holder`.
-    fn holder(&self) -> crate::cursor::Holder;
+    /// Who this process is, for `holder`; `None` where the store shuts others out by itself (a locked folder), so that no claim is written.
+    fn holder(&self) -> Option<crate::cursor::Holder>;
 }
