@@ -101,7 +101,12 @@ pub enum Failure<'a> {
     /// A session with the mailbox failed.
     Source(&'a crate::source::Error),
     /// A sink deferred or rejected.
-    Sink(&'a crate::sink::Error),
+    Sink {
+        /// Its name in the spec.
+        name: &'a str,
+        /// What happened.
+        error: &'a crate::sink::Error,
+    },
     /// A bound of the cursor is reached.
     Full(crate::cursor::Full),
     /// The stored cursor cannot be read; the text is its store's.
@@ -191,6 +196,13 @@ enum Saying<'a> {
     SinkCrowded { path: &'a str, limit: usize },
     SinkGone,
     SinkSlow,
+    SpoolFull { quota: u64 },
+    SinkAddressNotAllowed { host: &'a str, address: std::net::IpAddr, port: u16 },
+    SinkAuthenticationRefused { code: u16 },
+    SinkRefuses { code: u16 },
+    SinkRefusesAll { code: Option<u16> },
+    SinkUnfit { what: &'a str },
+    SinkUnavailable { step: &'a str, code: Option<u16>, text: &'a str },
     CursorFull(crate::cursor::Full),
     CursorUnreadable { text: &'a str },
 }
@@ -201,7 +213,7 @@ pub fn diagnose(failure: &Failure<'_>, context: &Context<'_>) -> Diagnosis {
         Failure::Token(error) => token::refused(error, context),
         Failure::Claims(claims) => token::claims(claims, context),
         Failure::Source(error) => mailbox::failed(error, context),
-        Failure::Sink(error) => sink::failed(error),
+        Failure::Sink { error, .. } => sink::failed(error),
         Failure::Full(full) => Meaning { reason: Reason::QuarantineFull, saying: Saying::CursorFull(full), retry: SLOWLY },
         Failure::Unreadable(text) => Meaning { reason: Reason::CursorUnreadable, saying: Saying::CursorUnreadable { text }, retry: SLOWLY },
     };
@@ -210,10 +222,12 @@ pub fn diagnose(failure: &Failure<'_>, context: &Context<'_>) -> Diagnosis {
         // The session's last word may be that the sinks stopped it.
         Failure::Source(_) if reason == Reason::SinkUnavailable => Condition::SinkReady,
         Failure::Source(_) => Condition::MailboxAccessible,
-        Failure::Sink(_) => Condition::SinkReady,
+        Failure::Sink { .. } => Condition::SinkReady,
         Failure::Full(_) | Failure::Unreadable(_) => Condition::Ready,
     };
-    Diagnosis { condition, reason, message: bounded(&english::text(&saying, context), LONGEST_MESSAGE), retry }
+    let text = english::text(&saying, context);
+    let text = if let Failure::Sink { name, .. } = *failure { format!("Sink {name}: {text}") } else { text };
+    Diagnosis { condition, reason, message: bounded(&text, LONGEST_MESSAGE), retry }
 }
 
 /// Waits for a person; several things in Entra and Exchange take minutes to spread anyway.

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 
-use super::{BACK_OFF, Meaning, Reason, SLOWLY, Saying};
+use super::{BACK_OFF, Meaning, Reason, Retry, SLOWLY, Saying};
 use crate::sink::Error;
 
 pub(super) fn failed(error: &Error) -> Meaning<'_> {
@@ -28,6 +28,26 @@ pub(super) fn failed(error: &Error) -> Meaning<'_> {
         }
         Error::NotADirectory { path } => lasting(Saying::SinkNotADirectory { path }),
         Error::SurveyTooLarge { path, limit } => lasting(Saying::SinkCrowded { path, limit: *limit }),
+        Error::SpoolFull { quota, .. } => passing(Saying::SpoolFull { quota: *quota }),
+        Error::AddressNotAllowed { host, address, port } => Meaning {
+            reason: Reason::SinkAddressNotAllowed,
+            saying: Saying::SinkAddressNotAllowed { host, address: *address, port: *port },
+            retry: SLOWLY,
+        },
+        Error::AuthenticationRefused { code } => {
+            Meaning { reason: Reason::SinkAuthenticationFailed, saying: Saying::SinkAuthenticationRefused { code: *code }, retry: SLOWLY }
+        }
+        Error::Rejected { code } => lasting(Saying::SinkRefuses { code: *code }),
+        Error::Unfit { what } => lasting(Saying::SinkUnfit { what }),
+        Error::RefusesAll { last } => {
+            let code = if let Error::Rejected { code } = **last { Some(code) } else { None };
+            lasting(Saying::SinkRefusesAll { code })
+        }
+        Error::Unavailable { step, code, text, retry_after } => Meaning {
+            reason: Reason::SinkUnavailable,
+            saying: Saying::SinkUnavailable { step, code: *code, text },
+            retry: Retry::BackOff { at_least: *retry_after },
+        },
         Error::Gone => passing(Saying::SinkGone),
         Error::Timeout => passing(Saying::SinkSlow),
     }
