@@ -34,6 +34,10 @@ pub struct MailboxCursorSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub worked_with: Option<String>,
+    /// Names of the sinks that `has` of a message speaks of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 63)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub sinks: Vec<String>,
     /// By folder.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -118,6 +122,10 @@ pub struct OwedMessage {
     /// Not before.
     #[schemars(length(max = 64))]
     pub next: String,
+    /// Which of the cursor's sinks have it already: bit n for the n-th.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 255))]
+    pub has: Option<i64>,
 }
 
 /// A message given up until a person replays or discards it.
@@ -136,6 +144,10 @@ pub struct QuarantinedMessage {
     /// When it was given up.
     #[schemars(length(max = 64))]
     pub time: String,
+    /// Which of the cursor's sinks have it already: bit n for the n-th.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 255))]
+    pub has: Option<i64>,
 }
 
 /// One of the last messages.
