@@ -113,10 +113,16 @@ pub(super) fn row(saying: &Saying<'_>) -> Row {
             step(0, Reason::SinkUnavailable, High, SetupStep::Sink, BACK_OFF)
         }
         // Waiting does not help; a person must.
-        Saying::SinkForbidden { .. } | Saying::SinkNotADirectory { .. } | Saying::SinkCrowded { .. } => {
-            step(0, Reason::SinkRejects, High, SetupStep::Sink, SLOWLY)
-        }
-        Saying::SinksTakeNoMore => step(0, Reason::SinkUnavailable, High, SetupStep::Sink, BACK_OFF),
+        Saying::SinkForbidden { .. }
+        | Saying::SinkNotADirectory { .. }
+        | Saying::SinkCrowded { .. }
+        | Saying::SinkRefuses { .. }
+        | Saying::SinkRefusesAll { .. }
+        | Saying::SinkUnfit { .. } => step(0, Reason::SinkRejects, High, SetupStep::Sink, SLOWLY),
+        Saying::SinkAddressNotAllowed { .. } => step(0, Reason::SinkAddressNotAllowed, High, SetupStep::Sink, SLOWLY),
+        Saying::SinkAuthenticationRefused { .. } => step(0, Reason::SinkAuthenticationFailed, High, SetupStep::Sink, SLOWLY),
+        Saying::SinkUnavailable { wait, .. } => step(0, Reason::SinkUnavailable, High, SetupStep::Sink, Retry::BackOff { at_least: *wait }),
+        Saying::SpoolFull { .. } | Saying::SinksTakeNoMore => step(0, Reason::SinkUnavailable, High, SetupStep::Sink, BACK_OFF),
         Saying::CursorFull { full: Full::Unsettled } => other(Reason::SettleBacklogFull, SLOWLY),
         Saying::CursorFull { .. } => other(Reason::QuarantineFull, SLOWLY),
         Saying::CursorUnreadable { .. } => other(Reason::CursorUnreadable, SLOWLY),

@@ -298,6 +298,7 @@ fn environment(simulator: &Simulator, folder: &tempfile::TempDir) -> Environment
         tokens: entra::Tokens::new(entra::http_client(&tls).unwrap(), Some(simulator.authority())),
         imap: Connector { host, port, tls },
         file_root: Some(Arc::new(FileRoot::open(&root).unwrap())),
+        spool: None,
         cursors: Arc::new(Untouched),
         logins: Pacer::new(None),
         work: Arc::new(Semaphore::new(8)),

@@ -17,6 +17,7 @@ impl Folder {
             since: now,
             next: now,
             trying: false,
+            has: 0,
         });
         owed.attempts = owed.attempts.saturating_add(1);
         owed.next = after_pause(owed.attempts, now);
