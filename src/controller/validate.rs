@@ -22,7 +22,9 @@ use crate::collect::{Collector, CollectorId, NamedSink};
 
 pub use error::Error;
 use grammar::Excerpt;
-pub use secret::{CLIENT_ID, CLIENT_SECRET, CLOUD, KeyProblem, SECRET_EXPIRATION_TIME, SecretData, TENANT_ID};
+pub use secret::{
+    CERTIFICATE, CERTIFICATE_KEY, CLIENT_ID, CLIENT_SECRET, CLOUD, KeyProblem, SECRET_EXPIRATION_TIME, SecretData, TENANT_ID,
+};
 
 /// `spec.interval` where it is absent.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5 * 60);

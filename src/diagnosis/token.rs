@@ -2,7 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use super::{BACK_OFF, Context, Meaning, Reason, Retry, SLOWLY, Saying};
-use crate::entra::{Claims, Error};
+use crate::entra::{AssertionError, Claims, Error, Shown};
 
 /// What tokens for Exchange Online name as their audience: the hosts of the clouds, and the resource's other names.
 const EXCHANGE: [&str; 8] = [
@@ -24,8 +24,18 @@ pub(super) fn refused<'a>(error: &'a Error, context: &Context<'_>) -> Meaning<'a
             unavailable(Saying::EntraBusy { status: *status }, Retry::BackOff { at_least: *retry_after })
         }
         Error::Malformed(what) => unavailable(Saying::EntraOdd { what }, BACK_OFF),
-        Error::Refused { status, error, code, text, trace_id: _, correlation_id: _ } => {
-            match by_code(*code, context).or_else(|| by_error(error)) {
+        Error::CertificateExpired { not_after } => {
+            Meaning { reason: Reason::SecretExpired, saying: Saying::CertificateExpired { not_after: *not_after }, retry: SLOWLY }
+        }
+        Error::NoAssertion(error @ AssertionError::Unavailable(_)) => unavailable(Saying::NoAssertion { error }, BACK_OFF),
+        Error::NoAssertion(
+            error @ (AssertionError::NotFound { .. }
+            | AssertionError::Forbidden { .. }
+            | AssertionError::File { .. }
+            | AssertionError::NoSource),
+        ) => Meaning { reason: Reason::FederatedCredentialMismatch, saying: Saying::NoAssertion { error }, retry: SLOWLY },
+        Error::Refused { status, error, code, text, trace_id: _, correlation_id: _, shown } => {
+            match by_code(*code, context, shown.as_deref()).or_else(|| by_error(error)) {
                 Some((reason, saying)) => Meaning { reason, saying, retry: SLOWLY },
                 None => unavailable(Saying::EntraUnknownRefusal { status: *status, error, text }, SLOWLY),
             }
@@ -35,7 +45,7 @@ pub(super) fn refused<'a>(error: &'a Error, context: &Context<'_>) -> Meaning<'a
 
 /// By the AADSTS number (Microsoft, "Microsoft Entra authentication and authorization error codes"; those not listed there were seen in
 /// public threads).
-fn by_code(code: Option<u32>, context: &Context<'_>) -> Option<(Reason, Saying<'static>)> {
+fn by_code<'a>(code: Option<u32>, context: &Context<'_>, shown: Option<&'a Shown>) -> Option<(Reason, Saying<'a>)> {
     Some(match code? {
         90002 | 900023 | 50059 | 50194 | 9001023 | 900382 | 900432 | 90038 => (Reason::TenantNotFound, Saying::TenantUnknown),
         700016 | 700011 | 70001 => (Reason::ApplicationNotFound, Saying::AppUnknown),
@@ -45,9 +55,9 @@ fn by_code(code: Option<u32>, context: &Context<'_>) -> Option<(Reason, Saying<'
         7000222 => (Reason::SecretExpired, Saying::SecretExpired),
         7000216 | 7000218 | 900144 => (Reason::SecretInvalid, Saying::SecretEmpty),
         700025 => (Reason::SecretInvalid, Saying::PublicClient),
-        700027 => (Reason::CertificateNotRegistered, Saying::CertificateUnknown),
+        700027 => (Reason::CertificateNotRegistered, Saying::CertificateUnknown { shown }),
         700024 => (Reason::FederatedCredentialMismatch, Saying::AssertionOutOfTime),
-        70021 | 700211 | 700212 | 700213 | 7002138 => (Reason::FederatedCredentialMismatch, Saying::FederatedMismatch),
+        70021 | 700211 | 700212 | 700213 | 7002138 => (Reason::FederatedCredentialMismatch, Saying::FederatedMismatch { shown }),
         70011 | 1002012 | 28002 | 28003 | 700022 | 700023 | 901002 => (Reason::WrongPermission, Saying::ScopeRefused),
         500011 | 50001 | 650052 => (Reason::PermissionOrConsentMissing, Saying::ExchangeUnknownInTenant),
         650056 | 650057 => (Reason::PermissionOrConsentMissing, Saying::NoRoles),

@@ -1,6 +1,6 @@
 //! Why a resource is not accepted, in words that name the field, the problem and the way out. Pure: no I/O, no clock.
 
-use super::{KeyProblem, create_command, missing_secret};
+use super::{CERTIFICATE, CERTIFICATE_KEY, KeyProblem, create_command, missing_secret};
 use crate::diagnosis::Reason;
 
 /// Why a resource is not accepted: the field, what is wrong with it, the way out. Holds at most the first 60 characters of a value.
@@ -48,15 +48,26 @@ pub enum Error {
         type_: &'static str,
     },
     /// A key of the Secret is missing or wrong.
-    #[error("Secret \"{secret}\": key {key} {problem}; it needs tenantId, clientId and clientSecret, as in: {}", create_command(secret))]
+    #[error("Secret \"{secret}\": key {key} {problem}{}", needs(secret, key))]
     SecretKey {
         /// The Secret's name.
         secret: String,
         /// The key.
-        key: &'static str,
+        key: String,
         /// What is wrong with it.
         problem: KeyProblem,
     },
+}
+
+/// What a Secret with such a key is made by.
+fn needs(secret: &str, key: &str) -> String {
+    if key == CERTIFICATE || key == CERTIFICATE_KEY {
+        format!(
+            "; it needs tenantId, clientId, tls.crt and tls.key, as in: kubectl create secret generic {secret} --from-literal=tenantId=… --from-literal=clientId=… --from-file=tls.crt --from-file=tls.key"
+        )
+    } else {
+        format!("; it needs tenantId, clientId and clientSecret, as in: {}", create_command(secret))
+    }
 }
 
 impl Error {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::collect::SinkConfig;
 use crate::diagnosis::Reason;
-use crate::entra::Cloud;
+use crate::entra::{Cloud, Proof};
 use secrecy::ExposeSecret;
 
 const ENABLED: Options = Options { file_sink: true };
@@ -171,7 +171,8 @@ fn a_credential_is_trimmed_and_its_optional_keys_are_read() {
         ("secretExpirationTime", Some(b"2027-05-01T00:00:00Z\n")),
     ]);
     let credential = validate(&object(|_| {}), &data, &ENABLED).unwrap().credential;
-    assert_eq!(credential.client_secret.expose_secret(), "s3cr3t");
+    let Proof::Secret(value) = &credential.proof else { panic!("{credential:?}") };
+    assert_eq!(value.expose_secret(), "s3cr3t");
     assert_eq!(credential.tenant_id, "0b5c3a1e-0000-4000-8000-000000000000");
     assert_eq!(credential.cloud, Cloud::UsGovernmentDod);
     assert_eq!(credential.secret_expiration, Some("2027-05-01T00:00:00Z".parse().unwrap()));
@@ -191,7 +192,10 @@ fn each_bad_key_of_a_secret_is_named_and_its_value_never_shown() {
         (&[("clientSecret", None)], &["key clientSecret is missing", "kubectl create secret generic azure-app"]),
         (&[("clientSecret", None), ("client_secret", Some(b"c4n4ry"))], &["there is a key \"client_secret\""]),
         (&[("clientSecret", None), ("AZURE_CLIENT_SECRET", Some(b"c4n4ry"))], &["there is a key \"AZURE_CLIENT_SECRET\""]),
-        (&[("clientSecret", None), ("tls.crt", Some(b"c4n4ry"))], &["certificate", "cannot be used yet"]),
+        (&[("clientSecret", None), ("tls.crt", Some(b"c4n4ry"))], &["key tls.key is missing", "--from-file=tls.key"]),
+        (&[("clientSecret", None), ("tls.key", Some(b"c4n4ry"))], &["key tls.crt is missing", "--from-file=tls.crt"]),
+        (&[("clientSecret", None), ("tls.crt", Some(b"c4n4ry")), ("tls.key", Some(b"c4n4ry"))], &["key tls.crt holds no certificate"]),
+        (&[("tls.crt", Some(b"c4n4ry"))], &["key tls.crt stands beside clientSecret", "remove one"]),
         (&[("clientSecret", Some(b" \n"))], &["key clientSecret is empty"]),
         (&not_text, &["key clientSecret is not UTF-8"]),
         (&huge, &["key clientSecret is longer than 1024 bytes"]),
