@@ -6,18 +6,20 @@
 
 mod delivery;
 mod drain;
+mod lately;
 mod pace;
 mod task;
 mod tell;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+pub use lately::Lately;
 pub use pace::Pacer;
 pub use task::{End, Task, Wanted};
 
@@ -45,6 +47,8 @@ pub struct Environment {
     pub work: Arc<Semaphore>,
     /// Figures.
     pub metrics: Metrics,
+    /// How the mailboxes of each app fared, for diagnosis.
+    pub lately: Mutex<Lately>,
 }
 
 /// Which resource a work order comes from.
@@ -213,6 +217,6 @@ pub trait CursorStore: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<Version, StoreError>>;
     /// Shortest time between two writes of one cursor (law 5).
     fn pace(&self) -> Duration;
-    /// Who this process is, for `holder`.
-    fn holder(&self) -> crate::cursor::Holder;
+    /// Who this process is, for `holder`; `None` where the store shuts others out by itself (a locked folder), so that no claim is written.
+    fn holder(&self) -> Option<crate::cursor::Holder>;
 }
