@@ -581,7 +581,12 @@ fn the_reasons_are_those_of_the_api_and_behave_as_it_says() {
     let table: [Row; 18] = [
         (Condition::Ready, Status::True, None, &["Collecting", "Suspended"]),
         (Condition::Ready, Status::Unknown, None, &["Progressing"]),
-        (Condition::Accepted, Status::False, Some(0), &["InvalidSpec", "MailboxNotAllowed", "MailboxConflict", "SinkNotEnabled"]),
+        (
+            Condition::Accepted,
+            Status::False,
+            Some(0),
+            &["InvalidSpec", "MailboxNotAllowed", "MailboxConflict", "SinkNotEnabled", "WorkloadIdentityNotEnabled"],
+        ),
         (
             Condition::Accepted,
             Status::False,

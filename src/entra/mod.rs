@@ -254,6 +254,23 @@ pub fn http_client(tls: &rustls::ClientConfig) -> Result<reqwest::Client, reqwes
         .build()
 }
 
+/// Who counts requests.
+struct Observer(Option<Box<dyn Fn(&'static str) + Send + Sync>>);
+
+impl Observer {
+    fn tell(&self, result: &'static str) {
+        if let Some(observer) = &self.0 {
+            observer(result);
+        }
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
 /// The cache of tokens: one per (authority, tenant, client, proof), single flight, renewed early.
 ///
 /// Failures are kept too, shortly, so that 10,000 collectors of one app ask once: a refusal four minutes, a busy Entra for as long as it says.
@@ -263,6 +280,7 @@ pub struct Tokens {
     authority_override: Option<String>,
     endpoint_override: Option<Endpoint>,
     assertions: Option<Arc<dyn AssertionSource>>,
+    observer: Observer,
     /// Known to this process only: what a core dump or a log could show of a cache key says nothing of the secret.
     key: hmac::Key,
     cache: Cache,
@@ -280,6 +298,7 @@ impl Tokens {
             authority_override,
             endpoint_override: None,
             assertions: None,
+            observer: Observer(None),
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             cache: Cache::default(),
         }
@@ -288,6 +307,12 @@ impl Tokens {
     /// Where tokens of service accounts come from; without it, federated credentials fail.
     pub fn with_assertions(self, assertions: Arc<dyn AssertionSource>) -> Self {
         Self { assertions: Some(assertions), ..self }
+    }
+
+    /// `observer` is told the result of each request: `granted`, `refused`, `busy`, `unreachable`, `malformed`, or `unasked` where the proof
+    /// could not be made.
+    pub fn with_observer(self, observer: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
+        Self { observer: Observer(Some(Box::new(observer))), ..self }
     }
 
     /// Asks this endpoint whatever the cloud.
@@ -307,7 +332,19 @@ impl Tokens {
             endpoint: self.endpoint_override.unwrap_or_else(|| credential.cloud.endpoint()),
             assertions: self.assertions.as_deref(),
         };
-        self.cache.token(self.cache_key(credential), asked, || request::token(target, credential)).await
+        let fetch = || async {
+            let answer = request::token(target, credential).await;
+            self.observer.tell(match &answer {
+                Ok(_) => "granted",
+                Err(Error::Refused { .. }) => "refused",
+                Err(Error::Busy { .. }) => "busy",
+                Err(Error::Unreachable { .. }) => "unreachable",
+                Err(Error::Malformed(_)) => "malformed",
+                Err(Error::CertificateExpired { .. } | Error::NoAssertion(_)) => "unasked",
+            });
+            answer
+        };
+        self.cache.token(self.cache_key(credential), asked, fetch).await
     }
 
     /// Casts doubt on the cached token: the next call asks Entra (a role was missing, or Exchange refused it), unless the token is younger than

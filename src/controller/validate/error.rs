@@ -36,6 +36,72 @@ pub enum Error {
         /// Its name.
         secret: String,
     },
+    /// There is no such AppRegistration.
+    #[error(
+        "spec.credentials.appRegistrationRef: there is no AppRegistration \"{name}\" in this namespace; create it, or correct the name (kubectl get appregistrations)"
+    )]
+    AppRegistrationNotFound {
+        /// Its name.
+        name: String,
+    },
+    /// The AppRegistration is for other mailboxes.
+    #[error(
+        "spec.mailbox: AppRegistration \"{name}\" does not allow {mailbox}; add it to spec.allowedMailboxes there, or use another AppRegistration"
+    )]
+    MailboxNotAllowed {
+        /// The AppRegistration's name.
+        name: String,
+        /// The mailbox.
+        mailbox: String,
+    },
+    /// The AppRegistration gives no credential.
+    #[error("AppRegistration \"{name}\": {cause}")]
+    Registration {
+        /// Its name.
+        name: String,
+        /// Why not.
+        cause: Box<Error>,
+    },
+    /// The operator makes no tokens of service accounts.
+    #[error(
+        "{field}: this operator makes no tokens of service accounts; whoever installed it must set the Helm value workloadIdentity.enabled=true (--workload-identity)"
+    )]
+    WorkloadIdentityNotEnabled {
+        /// Path of the field.
+        field: String,
+    },
+    /// There is no such Secret.
+    #[error("{field}: there is no Secret \"{secret}\" in this namespace; make it: {make}")]
+    RegistrationSecretNotFound {
+        /// Path of the field.
+        field: &'static str,
+        /// Its name.
+        secret: String,
+        /// The command.
+        make: String,
+    },
+    /// The Secret is another program's credential.
+    #[error("{field}: Secret \"{secret}\" has the type {type_}, which is never read as a mail credential; make one of its own")]
+    RegistrationSecretType {
+        /// Path of the field.
+        field: &'static str,
+        /// Its name.
+        secret: String,
+        /// Its type.
+        type_: &'static str,
+    },
+    /// A key of the Secret is missing or wrong.
+    #[error("{field}: Secret \"{secret}\": key {key} {problem}")]
+    RegistrationSecretKey {
+        /// Path of the field.
+        field: &'static str,
+        /// The Secret's name.
+        secret: String,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        problem: KeyProblem,
+    },
     /// The Secret is another program's credential.
     #[error(
         "spec.credentials.secretRef: Secret \"{secret}\" has the type {type_}, which is never read as a mail credential; make one of its own: {}",
@@ -76,9 +142,13 @@ impl Error {
         match self {
             Self::Field { .. } | Self::NotBuilt { .. } => Reason::InvalidSpec,
             Self::FileSinkNotEnabled { .. } => Reason::SinkNotEnabled,
-            Self::SecretNotFound { .. } => Reason::SecretNotFound,
-            Self::SecretType { .. } => Reason::SecretNotOptedIn,
-            Self::SecretKey { .. } => Reason::SecretKeyMissing,
+            Self::WorkloadIdentityNotEnabled { .. } => Reason::WorkloadIdentityNotEnabled,
+            Self::AppRegistrationNotFound { .. } => Reason::AppRegistrationNotFound,
+            Self::MailboxNotAllowed { .. } => Reason::MailboxNotAllowed,
+            Self::Registration { cause, .. } => cause.reason(),
+            Self::SecretNotFound { .. } | Self::RegistrationSecretNotFound { .. } => Reason::SecretNotFound,
+            Self::SecretType { .. } | Self::RegistrationSecretType { .. } => Reason::SecretNotOptedIn,
+            Self::SecretKey { .. } | Self::RegistrationSecretKey { .. } => Reason::SecretKeyMissing,
         }
     }
 }

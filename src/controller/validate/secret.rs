@@ -72,6 +72,12 @@ impl SecretData {
         Self { type_: type_.to_owned(), values, other_keys, certificate: OnceLock::new() }
     }
 
+    /// Of a Secret; `key` is read besides the usual ones.
+    pub fn of(secret: Secret, key: Option<&str>) -> Self {
+        let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+        Self::with_key(secret.type_.as_deref().unwrap_or_default(), data, key)
+    }
+
     /// The Secret's type, where it is one that is never read as a credential.
     pub(super) fn refused_type(&self) -> Option<&'static str> {
         REFUSED_TYPES.into_iter().find(|refused| *refused == self.type_)
@@ -87,8 +93,7 @@ impl SecretData {
 
 impl From<Secret> for SecretData {
     fn from(secret: Secret) -> Self {
-        let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
-        Self::new(secret.type_.as_deref().unwrap_or_default(), data)
+        Self::of(secret, None)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::diagnosis::Reason;
 use crate::entra::{Cloud, Proof};
 use secrecy::ExposeSecret;
 
-const ENABLED: Options = Options { file_sink: true };
+const ENABLED: Options = Options { file_sink: true, workload_identity: false };
 
 fn object(change: impl FnOnce(&mut Value)) -> MailboxCollector {
     let mut value = json!({
@@ -86,7 +86,12 @@ fn each_bad_field_is_named_with_its_problem_and_the_way_out() {
             Reason::InvalidSpec,
             &["spec.credentials:", "both", "exactly one"],
         ),
-        ("/spec/credentials", json!({"appRegistrationRef": {"name": "b"}}), Reason::InvalidSpec, &["appRegistrationRef", "not built yet"]),
+        (
+            "/spec/credentials",
+            json!({"appRegistrationRef": {"name": "B"}}),
+            Reason::InvalidSpec,
+            &["spec.credentials.appRegistrationRef.name:"],
+        ),
         ("/spec/credentials", json!({"secretRef": {"name": "../other"}}), Reason::InvalidSpec, &["spec.credentials.secretRef.name:"]),
         ("/spec/folders", json!([{"name": "INBOX"}, {"name": "Sent"}]), Reason::InvalidSpec, &["spec.folders", "not built yet", "INBOX"]),
         ("/spec/folders", json!([{"name": "Sent"}]), Reason::InvalidSpec, &["spec.folders"]),
@@ -157,7 +162,7 @@ fn set(value: &mut Value, pointer: &str, new: Value) {
 
 #[test]
 fn a_file_sink_without_a_root_says_which_flag_is_missing() {
-    let error = validate(&object(|_| {}), &secret(&[]), &Options { file_sink: false }).unwrap_err();
+    let error = validate(&object(|_| {}), &secret(&[]), &Options::default()).unwrap_err();
     assert_eq!(error.reason(), Reason::SinkNotEnabled);
     assert!(error.to_string().contains("--file-sink-root"), "{error}");
 }
@@ -251,9 +256,9 @@ fn an_object_from_a_file_without_uid_is_the_same_collector_each_time() {
     });
     let data = ["tenantId", "clientId", "clientSecret"].map(|key| (key.to_owned(), k8s_openapi::ByteString(b"x".to_vec())));
     let azure = Secret { data: Some(data.into()), ..Secret::default() };
-    let order = from_files(&bare, |name| (name == "azure-app").then_some(&azure), &ENABLED).unwrap();
+    let order = from_files(&bare, |name| (name == "azure-app").then_some(&azure), |_| None, &ENABLED).unwrap();
     assert_eq!(order.id.uid, "tenant/invoices/invoices@contoso.com", "edited to another mailbox it is another");
-    let error = from_files(&bare, |_| None, &ENABLED).unwrap_err();
+    let error = from_files(&bare, |_| None, |_| None, &ENABLED).unwrap_err();
     assert_eq!(error.reason(), Reason::SecretNotFound);
     assert!(error.to_string().contains("\"azure-app\"") && error.to_string().contains("kubectl create secret"), "{error}");
 }
