@@ -11,10 +11,11 @@ use tokio::time::timeout;
 
 use super::drain::SINK_DEADLINE;
 use crate::cursor::{MAX_CLAIMS, OwedReason, UidSet};
+use crate::diagnosis;
 use crate::sink::identity::{Identity, Numbering};
 use crate::sink::substitute::{self, Examination, Suspicion};
 use crate::sink::{self, Body, Delivery, Outcome, Receipt, Sink, file};
-use crate::source::{Absent, Head, Intake, Stop};
+use crate::source::{self, Absent, Head, Intake, Refusal, Step, Stop};
 
 /// A batch is handed over at this many messages …
 const BATCH_MESSAGES: usize = 64;
@@ -28,8 +29,8 @@ const RECEIPTS: usize = 64;
 pub(super) struct Settled {
     /// Durable in the sink, with the fingerprint for the anchors.
     pub accepted: Vec<(u32, [u8; 8])>,
-    /// Stood for by a copy that lay in the sink under an older numbering.
-    pub claimed: Vec<(u32, [u8; 8])>,
+    /// Stood for by a copy that lay in the sink under an older numbering: that copy's placement, and the fingerprint.
+    pub claimed: Vec<(u32, [u8; 8], [u8; 8])>,
     /// Asked for and no message, or refused by the sink.
     pub owed: Vec<(u32, OwedReason)>,
     /// The sink takes nothing for now.
@@ -74,6 +75,8 @@ pub(super) struct Delivering<'a> {
     /// UIDs that the source gave, in whatever form, since the last `take_given`.
     given: UidSet,
     given_bytes: u64,
+    /// A refusal that tells of the server's own trouble rather than of a message.
+    refusal: Option<source::Error>,
 }
 
 impl<'a> Delivering<'a> {
@@ -89,12 +92,18 @@ impl<'a> Delivering<'a> {
             settled: Settled::default(),
             given: UidSet::new(),
             given_bytes: 0,
+            refusal: None,
         }
     }
 
     /// The UIDs given since the last call, and their bytes.
     pub(super) fn take_given(&mut self) -> (UidSet, u64) {
         (std::mem::take(&mut self.given), std::mem::take(&mut self.given_bytes))
+    }
+
+    /// The server's own trouble, where it refused single messages for it.
+    pub(super) fn take_refusal(&mut self) -> Option<source::Error> {
+        self.refusal.take()
     }
 
     /// What is settled by now, without waiting.
@@ -171,7 +180,7 @@ impl<'a> Delivering<'a> {
         let placement = self.numbering.placement(head.uid);
         let delivery = Delivery { identity: Identity { fingerprint, placement }, internal_date: head.internal_date, body };
         if let Some(old) = self.stands_already(head.uid, &delivery).await? {
-            self.settled.claimed.push((head.uid, old));
+            self.settled.claimed.push((head.uid, old, fingerprint));
             return Ok(());
         }
         self.batch.push(delivery);
@@ -253,11 +262,16 @@ impl Intake for Delivering<'_> {
     }
 
     fn absent(&mut self, uid: u32, what: Absent) {
-        self.given.insert(uid);
         let reason = match what {
             Absent::Nil | Absent::Empty => OwedReason::Empty,
             Absent::TooLarge(_) => OwedReason::TooLarge,
+            Absent::Refused { code, text } if diagnosis::is_incident(code.as_deref(), &text) => {
+                self.refusal = Some(source::Error::Refused { step: Step::Fetch, refusal: Refusal::No, code, text });
+                return;
+            }
+            Absent::Refused { .. } => OwedReason::NotReceived,
         };
+        self.given.insert(uid);
         self.settled.owed.push((uid, reason));
     }
 }

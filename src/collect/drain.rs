@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::delivery::{Delivering, Reconcile, Settled};
+use super::named;
 use super::view::View;
 use super::{Collector, CollectorId, CursorStore, StoreError, Version};
-use crate::cursor::{Cursor, Owe, OwedReason, UidSet};
-use crate::sink::identity;
+use crate::cursor::{Cursor, FIRST_GIVEN, Owe, OwedReason, UidSet};
 use crate::sink::{self, Sink};
 use crate::source::{self, Refusal, Source};
 use crate::{cursor, diagnosis, entra};
@@ -114,6 +114,11 @@ impl Held {
         self.saved_at.map_or(Duration::ZERO, |at| store.pace().saturating_sub(at.elapsed()))
     }
 
+    /// Something was noted in the cursor that is worth a write.
+    pub(super) fn touch(&mut self) {
+        self.dirty = true;
+    }
+
     pub(super) fn unsaved(&self) -> bool {
         self.dirty
     }
@@ -183,12 +188,18 @@ impl Pass<'_> {
     pub(super) async fn run<S: Source>(&mut self, session: &mut S, view: &mut View, held: &mut Held) -> Result<Drained, Failure> {
         let began = Instant::now();
         let mut done = Drained::default();
-        if view.todo.is_empty() && view.unlisted.is_empty() && held.cursor.folder_mut(&view.name).due(Timestamp::now()).is_empty() {
+        if view.todo.is_empty()
+            && view.unlisted.is_empty()
+            && view.left_out == 0
+            && held.cursor.folder_mut(&view.name).due(Timestamp::now()).is_empty()
+        {
             return Ok(done);
         }
         let reconcile = self.reconcile(view, held).await?;
-        let key = held.cursor.folder_mut(&view.name).key().to_owned();
-        let numbering = identity::Numbering::new(&self.order.mailbox, &key, view.uid_validity);
+        let numbering = match &view.numbering {
+            Some(numbering) => numbering.clone(),
+            None => named::numbering(&self.order.mailbox, held.cursor.folder_mut(&view.name)),
+        };
         let mut delivering = Delivering::new(self.sink, numbering, reconcile);
         let ended = self.sets(session, view, held, &mut delivering, &mut done, began).await;
         // Whatever ended the pass: what the sink has taken is recorded.
@@ -230,6 +241,7 @@ impl Pass<'_> {
             };
             let set = match set {
                 Some(set) => set,
+                None if view.left_out > 0 => return Err(Failure::Full(cursor::Full::Names)),
                 None if view.unlisted.is_empty() => return Ok(()),
                 None => {
                     view.list_next(session, held, Timestamp::now()).await?;
@@ -247,6 +259,8 @@ impl Pass<'_> {
             };
             let (fetched, saved) = tokio::join!(fetching, held.save_if_due(self.store, &self.order.id));
             saved?;
+            // A trouble of the server's, told of single messages.
+            let fetched = fetched.and_then(|()| delivering.take_refusal().map_or(Ok(()), Err));
             let (given, given_bytes) = delivering.take_given();
             asked += set.len();
             bytes += given_bytes;
@@ -299,12 +313,15 @@ impl Pass<'_> {
         }
         while let Some(uid) = folder.due(now).difference(tried).first() {
             let listed = session.list(uid, uid).await?;
-            if listed.is_empty() {
-                folder.decide(&UidSet::from_range(uid, uid));
-                held.dirty = true;
-                continue;
+            if !listed.is_empty() {
+                return Ok(Some(listed));
             }
-            return Ok(Some(listed));
+            if view.numbering.is_some() {
+                // A name that is lacking decides nothing.
+                break;
+            }
+            folder.decide(&UidSet::from_range(uid, uid));
+            held.dirty = true;
         }
         let backlog = match full {
             None => view.todo.take_highest(size),
@@ -326,9 +343,10 @@ impl Pass<'_> {
             decided.insert(*uid);
             folder.anchor(*uid, *fingerprint);
         }
-        for (uid, old) in &claimed {
+        for (uid, old, fingerprint) in &claimed {
             if folder.claim(*old) {
                 decided.insert(*uid);
+                folder.anchor(*uid, *fingerprint);
             } else {
                 warn!(folder = view.name, uid, "an old copy stands for two messages; this one is delivered anew");
                 view.todo.insert(*uid);
@@ -377,17 +395,19 @@ impl Pass<'_> {
             });
         }
         // Above the bound old copies cannot be told from this numbering's own: extra copies then, never a loss.
-        if view.surveyed != Some(true) || view.top > RECONCILED {
+        let given = folder.names().map(|names| names.given().keys().copied().collect::<UidSet>()).unwrap_or_default();
+        let top = UidSet::from_range(1, view.top).difference(&given).last().filter(|_| view.top < FIRST_GIVEN).unwrap_or(0);
+        let numbers = UidSet::from_range(1, top).union(&given);
+        if view.surveyed != Some(true) || numbers.len() > u64::from(RECONCILED) {
             return Ok(None);
         }
         let below = folder.baseline().and_then(|baseline| baseline.uid_next).unwrap_or(u32::MAX);
         let own = match &view.own {
             Some(own) => Arc::clone(own),
             None => {
-                let numbering = identity::Numbering::new(&self.order.mailbox, folder.key(), view.uid_validity);
-                let top = view.top;
+                let numbering = named::numbering(&self.order.mailbox, folder);
                 // Up to millions of hashes: off the threads that serve other mailboxes.
-                let own = tokio::task::spawn_blocking(move || (1..=top).map(|uid| numbering.placement(uid)).collect::<HashSet<_>>());
+                let own = tokio::task::spawn_blocking(move || numbers.iter().map(|uid| numbering.placement(uid)).collect::<HashSet<_>>());
                 Arc::clone(view.own.insert(Arc::new(own.await.map_err(|_| Failure::Sink(Arc::new(sink::Error::Gone)))?)))
             }
         };

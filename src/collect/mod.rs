@@ -1,11 +1,12 @@
 //! Collecting from one mailbox: the work order, the loop, one bounded drain, and what is told of it.
 //! Knows sources and sinks by their traits, never Kubernetes: cursors come through [`CursorStore`].
 //!
-//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `view` (listing) → `drain` (one bounded pass over a session)
+//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `view` (listing; `named`: POP3's unique-ids) → `drain` (one bounded pass over a session)
 //! → `delivery` (from FETCH responses to a sink's batches).
 
 mod delivery;
 mod drain;
+mod named;
 mod pace;
 mod task;
 mod tell;
@@ -26,7 +27,7 @@ use crate::cursor::Cursor;
 use crate::diagnosis::Diagnosis;
 use crate::entra;
 use crate::sink::file::FileRoot;
-use crate::source::imap;
+use crate::source::{imap, pop3};
 
 /// What every task of a process shares.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Environment {
     pub tokens: entra::Tokens,
     /// How to reach Exchange's IMAP.
     pub imap: imap::Connector,
+    /// How to reach Exchange's POP3.
+    pub pop3: pop3::Connector,
     /// The file sink's root, where one was given.
     pub file_root: Option<Arc<FileRoot>>,
     /// Where cursors are kept.
@@ -58,6 +61,26 @@ pub struct CollectorId {
     pub uid: String,
 }
 
+/// How a mailbox is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// IMAP.
+    #[default]
+    Imap,
+    /// POP3.
+    Pop3,
+}
+
+impl Protocol {
+    /// The application permission that it needs.
+    pub fn role(self) -> &'static str {
+        match self {
+            Self::Imap => "IMAP.AccessAsApp",
+            Self::Pop3 => "POP.AccessAsApp",
+        }
+    }
+}
+
 /// A validated work order. Nobody downstream sees the resource itself.
 #[derive(Clone, Debug)]
 pub struct Collector {
@@ -67,6 +90,8 @@ pub struct Collector {
     pub generation: i64,
     /// The mailbox, lower case.
     pub mailbox: String,
+    /// How it is read.
+    pub protocol: Protocol,
     /// Folders, UTF-8 names, at least one; the first is the one with push.
     pub folders: Vec<String>,
     /// The app's credential.
@@ -86,9 +111,11 @@ pub struct Collector {
 impl Collector {
     /// Whether `other` asks for the same work: all but `requested_at` and `generation`.
     pub fn same_work(&self, other: &Self) -> bool {
-        let Self { id, generation: _, mailbox, folders, credential, interval, push, max_message_bytes, sinks, requested_at: _ } = self;
+        let Self { id, generation: _, mailbox, protocol, folders, credential, interval, push, max_message_bytes, sinks, requested_at: _ } =
+            self;
         *id == other.id
             && *mailbox == other.mailbox
+            && *protocol == other.protocol
             && *folders == other.folders
             && credential.same(&other.credential)
             && *interval == other.interval

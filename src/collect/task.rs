@@ -13,16 +13,13 @@ use tracing::{Instrument, debug, info, info_span};
 
 use super::drain::{Drained, Failure, Held, Pass, SINK_DEADLINE, SetSize};
 use super::view::View;
-use super::{Collector, Environment, Progress, SinkConfig, StoreError};
+use super::{Collector, Environment, Progress, Protocol, SinkConfig, StoreError};
 use crate::diagnosis::{self, Diagnosis};
 use crate::schedule;
 use crate::sink::Sink;
 use crate::sink::file::FileSink;
-use crate::source::Source;
-use crate::source::imap::Exchange;
+use crate::source::{Session, Source};
 
-/// The application permission that IMAP needs.
-pub(super) const ROLE: &str = "IMAP.AccessAsApp";
 /// A session is renewed this long before its token ends, or after half the token's life where that is later.
 const TOKEN_MARGIN: Duration = Duration::from_secs(300);
 /// An IDLE is renewed within this time: Exchange drops quiet connections after about ten minutes (angus-mail#176).
@@ -162,7 +159,7 @@ impl Task {
     }
 
     /// Token, sink, cursor, log-in: all that a session needs. `asked`: a person wants a fresh answer since then.
-    async fn set_out(&self, asked: Option<Instant>) -> Result<(Instant, Box<dyn Sink>, Held, Exchange), Failure> {
+    async fn set_out(&self, asked: Option<Instant>) -> Result<(Instant, Box<dyn Sink>, Held, Session), Failure> {
         let (environment, order) = (&self.environment, &self.order);
         let token = environment.tokens.token(&order.credential, asked).await?;
         self.progress.send_modify(|progress| {
@@ -170,7 +167,7 @@ impl Task {
             progress.roles = token.claims.roles.clone().unwrap_or_default();
             progress.service_principal = token.claims.object_id.clone();
         });
-        if !diagnosis::check_claims(&token.claims, ROLE) {
+        if !diagnosis::check_claims(&token.claims, order.protocol.role()) {
             // The next try must not be answered from the cache: consent may have come meanwhile.
             environment.tokens.forget(&order.credential).await;
             return Err(Failure::Claims(Box::new(token.claims.clone())));
@@ -181,14 +178,18 @@ impl Task {
         let held = Held::load(&*environment.cursors, &order.id).await?;
         self.tell_cursor(&held);
         environment.logins.turn().await;
-        let session = environment.imap.open(&order.mailbox, &token.secret, order.max_message_bytes).await?;
+        let (mailbox, most) = (&order.mailbox, order.max_message_bytes);
+        let session = match order.protocol {
+            Protocol::Imap => Session::Imap(environment.imap.open(mailbox, &token.secret, most).await?),
+            Protocol::Pop3 => Session::Pop3(Box::new(environment.pop3.open(mailbox, &token.secret, most).await?)),
+        };
         Ok((renewal(token.expiration, Timestamp::now()), sink, held, session))
     }
 
     /// Looks, drains and waits on one session.
     async fn serve(
         &mut self,
-        session: &mut Exchange,
+        session: &mut Session,
         held: &mut Held,
         sink: &dyn Sink,
         renewal: Instant,
@@ -200,7 +201,7 @@ impl Task {
         let mut permit = Some(permit);
         let folder = order.folders.first().map_or("INBOX", String::as_str);
         self.acting_on = self.poke.borrow_and_update().clone();
-        let mut view = View::open(session, folder, held, Timestamp::now()).await?;
+        let mut view = View::open(session, folder, held, &order.mailbox, Timestamp::now()).await?;
         held.worked_with(&order.credential.client_id);
         let mut in_vain = 0;
         loop {
@@ -264,7 +265,7 @@ impl Task {
         Ok(())
     }
 
-    async fn pass(&mut self, session: &mut Exchange, view: &mut View, held: &mut Held, sink: &dyn Sink) -> Result<Drained, Failure> {
+    async fn pass(&mut self, session: &mut Session, view: &mut View, held: &mut Held, sink: &dyn Sink) -> Result<Drained, Failure> {
         let progress = &self.progress;
         let metrics = &self.environment.metrics;
         let mut before = Drained::default();
@@ -306,7 +307,7 @@ impl Task {
     }
 
     /// Waits for the next reason to look on this session. `Some(pause)`: close it, and come back with a new one after the pause.
-    async fn wait(&mut self, session: &mut Exchange, view: &View, held: &Held, renewal: Instant) -> Result<Option<Duration>, Failure> {
+    async fn wait(&mut self, session: &mut Session, view: &View, held: &Held, renewal: Instant) -> Result<Option<Duration>, Failure> {
         let now = Timestamp::now();
         let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
         let mut longest = schedule::next_look(self.order.interval, schedule::phase(&self.order.id.uid), now);

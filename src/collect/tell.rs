@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::drain::{Failure, Held};
-use super::task::{End, ROLE, Task, Wanted};
-use super::{Progress, Stage, StoreError};
+use super::task::{End, Task, Wanted};
+use super::{Progress, Protocol, Stage, StoreError};
 use crate::diagnosis::{self, Condition, Context, Diagnosis, Retry};
 use crate::schedule;
 use crate::source::{self, Step};
@@ -111,7 +111,7 @@ impl Task {
         let worked_before = cursor.is_some_and(|(cursor, _)| cursor.worked_with.as_deref() == Some(credential.client_id.as_str()));
         let context = Context {
             mailbox: &self.order.mailbox,
-            role: ROLE,
+            role: self.order.protocol.role(),
             tenant_id: &credential.tenant_id,
             client_id: &credential.client_id,
             object_id: object_id.as_deref(),
@@ -120,7 +120,10 @@ impl Task {
             worked_before,
             folder: self.order.folders.first().map_or("INBOX", String::as_str),
             authority: self.environment.tokens.authority(credential),
-            imap_host: &self.environment.imap.host,
+            imap_host: match self.order.protocol {
+                Protocol::Imap => &self.environment.imap.host,
+                Protocol::Pop3 => &self.environment.pop3.host,
+            },
         };
         diagnosis::diagnose(failure, &context)
     }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::status::bounded;
 use crate::api::{self, MailboxCollector, MailboxCollectorSpec};
-use crate::collect::{Collector, CollectorId, NamedSink};
+use crate::collect::{Collector, CollectorId, NamedSink, Protocol};
 
 pub use error::Error;
 use grammar::Excerpt;
@@ -82,6 +82,7 @@ pub fn validate(object: &MailboxCollector, secret: &SecretData, options: &Option
         id: spec.id,
         generation: object.metadata.generation.unwrap_or_default(),
         mailbox: spec.mailbox,
+        protocol: spec.protocol,
         folders: vec![INBOX.to_owned()],
         credential: Arc::new(credential),
         interval: spec.interval,
@@ -125,6 +126,8 @@ pub struct Spec {
     pub id: CollectorId,
     /// The mailbox, lower case.
     pub mailbox: String,
+    /// How it is read.
+    pub protocol: Protocol,
     /// Name of the Secret that it refers to, in its namespace.
     pub secret: String,
     /// Longest time between two looks.
@@ -144,7 +147,7 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     let mailbox = grammar::mailbox(&spec.mailbox).ok_or_else(|| {
         wrong("spec.mailbox", Excerpt(&spec.mailbox), "is not a mailbox address", "write user@domain, for example invoices@contoso.com")
     })?;
-    mail::protocol(spec)?;
+    let protocol = mail::protocol(spec)?;
     let secret = secret_name(spec)?;
     mail::folders(spec)?;
     let interval = mail::interval(spec)?;
@@ -153,7 +156,8 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     mail::after_delivery(spec)?;
     let sinks = sinks::sinks(spec, &id.namespace, options)?;
     let requested_at = annotations(object)?;
-    Ok(Spec { id, mailbox, secret, interval, push: spec.push.unwrap_or(true), sinks, requested_at })
+    let push = spec.push.unwrap_or(protocol == Protocol::Imap);
+    Ok(Spec { id, mailbox, protocol, secret, interval, push, sinks, requested_at })
 }
 
 fn wrong(field: &str, value: Excerpt<'_>, problem: impl std::fmt::Display, way_out: &'static str) -> Error {

@@ -6,8 +6,12 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::UidSet;
 use super::stored::{Claims, hex8};
+use super::{Names, UidSet};
+
+mod named;
+
+pub use named::{ABSENCE_LASTS, NamedListing};
 
 /// Most old copies that may stand for messages of the present numbering.
 pub const MAX_CLAIMS: usize = 8_000;
@@ -52,13 +56,15 @@ pub enum OwedReason {
     SessionFailed,
     /// A sink refuses this message.
     Rejected,
+    /// Several messages bear the same unique-id (POP3).
+    SharedName,
 }
 
 impl OwedReason {
     /// Whether the message is quarantined after `attempts`, the first of which was at `since`.
     fn exhausted(self, attempts: u32, since: Timestamp, now: Timestamp) -> bool {
         match self {
-            Self::TooLarge => true,
+            Self::TooLarge | Self::SharedName => true,
             // What ends sessions may be an incident of the server's as well, and those last: several tries over at least an hour.
             Self::SessionFailed => attempts >= 3 && now.duration_since(since) >= INCIDENT_LASTS,
             Self::ScanPlaceholder => now.duration_since(since) >= SCAN_LASTS,
@@ -156,6 +162,8 @@ pub struct Folder {
     baseline: Option<Baseline>,
     #[serde(rename = "claimed", skip_serializing_if = "Claims::is_empty")]
     claims: Claims,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    names: Option<Names>,
     #[serde(skip)]
     seen: Seen,
 }
@@ -173,6 +181,7 @@ impl Folder {
             anchors: VecDeque::new(),
             baseline: None,
             claims: Claims::default(),
+            names: None,
             seen: Seen::default(),
         }
     }
@@ -224,7 +233,7 @@ impl Folder {
     pub fn opened(&mut self, uid_validity: u32, uid_next: Option<u32>, now: Timestamp) -> Numbering {
         let numbering = if self.baseline.is_none() {
             Numbering::First
-        } else if uid_validity != self.uid_validity || uid_next.is_some_and(|next| self.highest() >= next) {
+        } else if self.names.is_some() || uid_validity != self.uid_validity || uid_next.is_some_and(|next| self.highest() >= next) {
             Numbering::Renumbered
         } else {
             return Numbering::Same;
@@ -340,9 +349,7 @@ impl Folder {
     pub fn anchor(&mut self, uid: u32, fingerprint: [u8; 8]) {
         self.anchors.retain(|anchor| anchor.uid != uid);
         self.anchors.push_back(Anchor { uid, fingerprint });
-        while self.anchors.len() > MAX_ANCHORS {
-            self.anchors.pop_front();
-        }
+        named::thin(&mut self.anchors, self.names.is_some());
     }
 
     /// Lets the old copy `placement` stand for one message of this numbering. False where it stands for another already, or [`MAX_CLAIMS`] are
@@ -381,7 +388,8 @@ impl Folder {
     }
 
     fn drop_claims_when_done(&mut self) {
-        if self.claims.is_empty() {
+        // Where messages have names, nothing tells when the last one has come.
+        if self.claims.is_empty() || self.names.is_some() {
             return;
         }
         let Some(next) = self.baseline.as_ref().and_then(|baseline| baseline.uid_next) else { return };
@@ -412,11 +420,12 @@ struct Stored {
     baseline: Option<Baseline>,
     #[serde(default)]
     claimed: Claims,
+    names: Option<Names>,
 }
 
 impl From<Stored> for Folder {
     fn from(stored: Stored) -> Self {
-        let Stored { name, key, uid_validity, decided, owed, unsettled, quarantined, anchors, baseline, claimed } = stored;
+        let Stored { name, key, uid_validity, decided, owed, unsettled, quarantined, anchors, baseline, claimed, names } = stored;
         let covered = owed.iter().map(|owed| owed.uid).chain(quarantined.iter().map(|quarantined| quarantined.uid)).collect();
         Self {
             key: key.unwrap_or_else(|| name.clone()),
@@ -430,6 +439,7 @@ impl From<Stored> for Folder {
             anchors,
             baseline,
             claims: claimed,
+            names,
             seen: Seen::default(),
         }
     }

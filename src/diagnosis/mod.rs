@@ -174,6 +174,7 @@ enum Saying<'a> {
     Throttled { wait: Option<Duration> },
     TokenRanOut,
     FolderMissing,
+    MailboxInUse { text: &'a str },
     MailboxUnreachable { text: &'a str },
     TlsFailed { text: &'a str },
     ConnectionBroke { text: &'a str },
@@ -202,6 +203,10 @@ pub fn diagnose(failure: &Failure<'_>, context: &Context<'_>) -> Diagnosis {
         Failure::Claims(claims) => token::claims(claims, context),
         Failure::Source(error) => mailbox::failed(error, context),
         Failure::Sink(error) => sink::failed(error),
+        Failure::Full(full @ crate::cursor::Full::Names) => {
+            let retry = Retry::Slow { every: Duration::from_secs(15 * 60) };
+            Meaning { reason: Reason::MailboxTooLargeForPOP3, saying: Saying::CursorFull(full), retry }
+        }
         Failure::Full(full) => Meaning { reason: Reason::QuarantineFull, saying: Saying::CursorFull(full), retry: SLOWLY },
         Failure::Unreadable(text) => Meaning { reason: Reason::CursorUnreadable, saying: Saying::CursorUnreadable { text }, retry: SLOWLY },
     };
@@ -211,6 +216,7 @@ pub fn diagnose(failure: &Failure<'_>, context: &Context<'_>) -> Diagnosis {
         Failure::Source(_) if reason == Reason::SinkUnavailable => Condition::SinkReady,
         Failure::Source(_) => Condition::MailboxAccessible,
         Failure::Sink(_) => Condition::SinkReady,
+        Failure::Full(crate::cursor::Full::Names) => Condition::MailboxAccessible,
         Failure::Full(_) | Failure::Unreadable(_) => Condition::Ready,
     };
     Diagnosis { condition, reason, message: bounded(&english::text(&saying, context), LONGEST_MESSAGE), retry }

@@ -71,14 +71,41 @@ fn values_that_say_the_default_are_accepted() {
 }
 
 #[test]
+fn pop3_is_accepted_and_what_it_cannot_do_is_refused_by_field() {
+    let order = validate(&object(|o| o["spec"]["protocol"] = json!("POP3")), &secret(&[]), &ENABLED).unwrap();
+    assert_eq!((order.protocol, order.protocol.role(), order.push), (Protocol::Pop3, "POP.AccessAsApp", false));
+    assert_eq!(order.folders, ["INBOX"]);
+    let polled = object(|o| {
+        o["spec"]["protocol"] = json!("POP3");
+        o["spec"]["push"] = json!(false);
+        o["spec"]["afterDelivery"] = json!({"action": "Keep"});
+    });
+    assert!(validate(&polled, &secret(&[]), &ENABLED).is_ok());
+    let rows = [
+        ("folders", json!([{"name": "INBOX"}]), ["spec.folders:", "only the inbox", "protocol: IMAP"]),
+        ("push", json!(true), ["spec.push:", "POP3", "protocol: IMAP"]),
+        ("afterDelivery", json!({"action": "Move", "folder": "Done"}), ["spec.afterDelivery.action:", "\"Move\"", "Delete"]),
+        ("afterDelivery", json!({"action": "MarkSeen"}), ["spec.afterDelivery.action:", "\"MarkSeen\"", "Delete"]),
+    ];
+    for (field, value, words) in rows {
+        let wrong = object(|o| {
+            o["spec"]["protocol"] = json!("POP3");
+            o["spec"][field] = value.clone();
+        });
+        let error = validate(&wrong, &secret(&[]), &ENABLED).unwrap_err();
+        assert_eq!(error.reason(), Reason::InvalidSpec);
+        words.iter().for_each(|word| assert!(error.to_string().contains(word), "{error}"));
+    }
+}
+
+#[test]
 fn each_bad_field_is_named_with_its_problem_and_the_way_out() {
     let long = "x".repeat(1_000_000);
     type Row<'a> = (&'a str, Value, Reason, &'a [&'a str]);
     let rows: Vec<Row<'_>> = vec![
         ("/spec/mailbox", json!("nobody"), Reason::InvalidSpec, &["spec.mailbox:", "\"nobody\"", "user@domain"]),
         ("/spec/mailbox", json!(long), Reason::InvalidSpec, &["spec.mailbox:", "…"]),
-        ("/spec/protocol", json!("POP3"), Reason::InvalidSpec, &["spec.protocol", "not built yet"]),
-        ("/spec/protocol", json!("JMAP"), Reason::InvalidSpec, &["spec.protocol:", "\"JMAP\"", "write IMAP"]),
+        ("/spec/protocol", json!("JMAP"), Reason::InvalidSpec, &["spec.protocol:", "\"JMAP\"", "write IMAP or POP3"]),
         ("/spec/credentials", json!({}), Reason::InvalidSpec, &["spec.credentials:", "neither", "secretRef"]),
         (
             "/spec/credentials",

@@ -1,5 +1,6 @@
 //! A mailbox with its rights, folders and messages. Pure but for the announcement to idling sessions: no I/O, no clock.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -26,6 +27,10 @@ pub struct Mailbox {
     pub stable_rendering: bool,
     /// RFC822.SIZE is off by up to so many percent.
     pub size_error_percent: u32,
+    /// POP3's unique-ids where they are not the UIDs, by UID.
+    pub unique_ids: HashMap<u32, String>,
+    /// A POP3 session has it: every other one is refused until that ends.
+    pub pop3_locked: bool,
     /// Faults that strike this mailbox.
     pub faults: Faults,
     pub(crate) folders: Vec<Folder>,
@@ -42,6 +47,8 @@ impl Mailbox {
             refused_log_ins: 0,
             stable_rendering: false,
             size_error_percent: 7,
+            unique_ids: HashMap::new(),
+            pop3_locked: false,
             faults: Faults::default(),
             folders: vec![Folder::new("INBOX", uid_validity)],
             connections: 0,

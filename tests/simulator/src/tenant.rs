@@ -60,6 +60,8 @@ pub struct Exchange {
     pub authentication_challenge: bool,
     /// Connections of one mailbox at a time; surplus ones are "authenticated but not connected".
     pub connections_per_mailbox: usize,
+    /// POP3's CAPA offers PIPELINING (Exchange Online does not).
+    pub pop3_pipelining: bool,
     /// The longest command line in bytes, literals not counted.
     pub longest_line: usize,
     /// Faults that strike whatever mailbox.
@@ -74,6 +76,7 @@ impl Default for Exchange {
             authentication_failure_detail: None,
             authentication_challenge: false,
             connections_per_mailbox: 20,
+            pop3_pipelining: false,
             longest_line: 10_240,
             faults: Faults::default(),
         }
@@ -213,11 +216,13 @@ pub enum Step {
     FullAccess,
     /// IMAP is disabled on every mailbox: "authenticated but not connected".
     ImapEnabled,
+    /// POP3 is disabled on every mailbox: `-ERR Authentication failure`, as for anything else.
+    PopEnabled,
 }
 
 impl Step {
     /// Every step with its name on the command line.
-    pub const ALL: [(&'static str, Self); 16] = [
+    pub const ALL: [(&'static str, Self); 17] = [
         ("tenant", Self::Tenant),
         ("client-id", Self::ClientId),
         ("secret", Self::Secret),
@@ -234,6 +239,7 @@ impl Step {
         ("object-id", Self::ObjectId),
         ("full-access", Self::FullAccess),
         ("imap-enabled", Self::ImapEnabled),
+        ("pop-enabled", Self::PopEnabled),
     ];
 }
 
@@ -264,6 +270,18 @@ impl World {
     /// Puts a message into a folder (made if it is not there) and announces it to idling clients; gives its UID.
     pub fn deliver(&mut self, address: &str, folder: &str, message: Message) -> Result<u32, UnknownMailbox> {
         Ok(self.mailbox(address)?.folder(folder).append(message))
+    }
+
+    /// Adds `POP.AccessAsApp`, consented, to the first tenant's apps: a ready tenant has only what IMAP needs.
+    pub fn permit_pop3(&mut self) {
+        for application in self.tenants.first_mut().into_iter().flat_map(|tenant| &mut tenant.applications) {
+            application.permissions.push(Permission {
+                resource: EXCHANGE_RESOURCE.to_owned(),
+                role: "POP.AccessAsApp".to_owned(),
+                kind: PermissionKind::Application,
+                consented: true,
+            });
+        }
     }
 
     /// Misses a step in the first tenant.
@@ -334,6 +352,7 @@ impl Tenant {
         self.exchange_service_principals = vec![ExchangeServicePrincipal { app_id: guid(1, number), object_id: guid(3, number) }];
         for mailbox in self.mailboxes.values_mut() {
             mailbox.imap_enabled = true;
+            mailbox.pop_enabled = true;
             mailbox.full_access = vec![guid(3, number)];
         }
     }
@@ -381,6 +400,7 @@ impl Tenant {
             }
             Step::FullAccess => self.mailboxes.values_mut().for_each(|mailbox| mailbox.full_access.clear()),
             Step::ImapEnabled => self.mailboxes.values_mut().for_each(|mailbox| mailbox.imap_enabled = false),
+            Step::PopEnabled => self.mailboxes.values_mut().for_each(|mailbox| mailbox.pop_enabled = false),
             _ => {}
         }
     }
