@@ -19,7 +19,8 @@ use crate::{root, say};
 const KUBERNETES: &str = "1.37.2";
 const CALLED_BY_NAME: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
 /// Debian's packages for the tests, and the program by which each is known.
-const DEBIAN: [(&str, &str); 2] = [("dovecot-core", "/usr/sbin/dovecot"), ("dovecot-imapd", "/usr/lib/dovecot/imap")];
+const DEBIAN: [(&str, &str); 3] =
+    [("dovecot-core", "/usr/sbin/dovecot"), ("dovecot-imapd", "/usr/lib/dovecot/imap"), ("dovecot-pop3d", "/usr/lib/dovecot/pop3")];
 
 /// Where the programs are.
 #[derive(Debug, Clone)]

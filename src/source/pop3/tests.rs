@@ -219,8 +219,11 @@ async fn commands_are_sent_ahead_only_where_the_server_offers_it() {
         assert_eq!(taken.whole.len(), 200);
         assert!(taken.whole.iter().zip(1..).all(|((uid, _), expected)| *uid == expected));
         drop(session);
-        assert_eq!(peer.await.unwrap()[6..].len(), 200);
+        assert_eq!(peer.await.unwrap()[5..].len(), 200);
     }
+    let silent = vec![("RETR 1", vec![]), ("RETR 2", vec![])];
+    let (mut session, _peer) = opened(3, false, silent).await;
+    assert_eq!(session.fetch(&set("1:3"), &mut Taken::default()).await, Err(Error::Timeout(Step::Fetch)), "no second command");
     // A server that answers nothing before it has three commands.
     let (mut session, _peer) = opened(
         3,
