@@ -87,7 +87,7 @@ async fn recognise<S: Source>(
     changed: &mut bool,
 ) -> Result<Recognised, source::Error> {
     let listed: UidSet = numbered.numbers.iter().copied().collect();
-    let delivered = folder.delivered().intersection(&listed);
+    let delivered = folder.taken().intersection(&listed);
     if delivered.is_empty() {
         return Ok(Recognised::Yes);
     }

@@ -12,19 +12,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span};
 
 use super::drain::{Drained, Failure, Held, Pass, SINK_DEADLINE, SetSize};
+use super::settle::Settling;
 use super::view::View;
 use super::{Collector, Environment, Progress, Protocol, SinkConfig, StoreError};
 use crate::diagnosis::{self, Diagnosis};
 use crate::schedule;
 use crate::sink::Sink;
 use crate::sink::file::FileSink;
-use crate::source::{Session, Source};
+use crate::source::{Access, Session, Source};
 
 /// A session is renewed this long before its token ends, or after half the token's life where that is later.
 const TOKEN_MARGIN: Duration = Duration::from_secs(300);
 /// An IDLE is renewed within this time: Exchange drops quiet connections after about ten minutes (angus-mail#176).
 const IDLE_RENEWAL: Duration = Duration::from_secs(9 * 60);
 
+/// A POP3 session shows nothing that came after it began, and settles only when it ends: a backlog is worked off in several.
+const LONGEST_POP3: Duration = Duration::from_secs(5 * 60);
 /// Looks in a row that found nothing, after which a server that keeps announcing mail …
 const LOOKS_IN_VAIN: u32 = 3;
 /// … is looked at no more often than this.
@@ -74,6 +77,7 @@ pub struct Task {
     poke: watch::Receiver<Option<String>>,
     cancel: CancellationToken,
     size: SetSize,
+    settling: Settling,
     /// Failures in a row: a session that brought a message, or a complete look, ends the row.
     pub(super) failures: u32,
     /// The request that the present attempt or look acts upon.
@@ -91,7 +95,18 @@ impl Task {
         cancel: CancellationToken,
     ) -> Self {
         let acting_on = poke.borrow().clone();
-        Self { order, environment, wanted, progress, poke, cancel, size: SetSize::default(), failures: 0, acting_on }
+        Self {
+            order,
+            environment,
+            wanted,
+            progress,
+            poke,
+            cancel,
+            size: SetSize::default(),
+            settling: Settling::default(),
+            failures: 0,
+            acting_on,
+        }
     }
 
     /// Collects. Cancelling ends it within seconds: the batch in hand is finished and recorded first.
@@ -139,17 +154,22 @@ impl Task {
             opened = Box::pin(self.set_out(asked)) => opened?,
             () = self.cancel.cancelled() => return Ok(Next::End(End::Cancelled)),
         };
+        if let Some(careful) = &held.careful {
+            careful.begin(&mut self.size);
+        }
         let gauge = environment.metrics.session();
         let result = self.serve(&mut session, &mut held, &*sink, renewal, permit).await;
         drop(gauge);
         match result {
             Ok(next) => {
+                held.at_rest();
                 let saved = held.save(&*environment.cursors, &order.id).await;
                 session.close().await;
                 saved?;
                 Ok(next)
             }
             Err(failure) => {
+                held.at_rest();
                 if held.unsaved() && !matches!(failure, Failure::Store(_)) {
                     held.save(&*environment.cursors, &order.id).await?;
                 }
@@ -201,9 +221,11 @@ impl Task {
         let mut permit = Some(permit);
         let folder = order.folders.first().map_or("INBOX", String::as_str);
         self.acting_on = self.poke.borrow_and_update().clone();
-        let mut view = View::open(session, folder, held, &order.mailbox, Timestamp::now()).await?;
+        let access = if order.after_delivery.is_some() { Access::Select } else { Access::Examine };
+        let mut view = View::open(session, folder, access, held, &order.mailbox, Timestamp::now()).await?;
         held.worked_with(&order.credential.client_id);
         let mut in_vain = 0;
+        let began = Instant::now();
         loop {
             self.good(|progress| &mut progress.mailbox);
             let mut collected = 0;
@@ -221,6 +243,9 @@ impl Task {
                 permit = self.turn().await;
                 if permit.is_none() {
                     return Ok(Next::End(End::Cancelled));
+                }
+                if order.protocol == Protocol::Pop3 && began.elapsed() > LONGEST_POP3 {
+                    return Ok(Next::Reconnect(Duration::ZERO));
                 }
                 view.look(session, held, Timestamp::now()).await?;
             }
@@ -271,7 +296,7 @@ impl Task {
         let mut before = Drained::default();
         let mut tell = |done: &Drained, pending: u64| {
             let (collected, bytes) = (done.collected - before.collected, done.bytes - before.bytes);
-            before = Drained { collected: done.collected, bytes: done.bytes, more: false };
+            before = Drained { collected: done.collected, bytes: done.bytes, ..Drained::default() };
             metrics.collected(collected, bytes);
             progress.send_modify(|progress| {
                 progress.collected += collected;
@@ -283,8 +308,15 @@ impl Task {
         };
         let order = Arc::clone(&self.order);
         let environment = Arc::clone(&self.environment);
-        let mut pass =
-            Pass { order: &order, sink, store: &*environment.cursors, size: &mut self.size, cancel: &self.cancel, tell: &mut tell };
+        let mut pass = Pass {
+            order: &order,
+            sink,
+            store: &*environment.cursors,
+            size: &mut self.size,
+            settling: &mut self.settling,
+            cancel: &self.cancel,
+            tell: &mut tell,
+        };
         let before = self.progress.borrow().collected;
         let drained = pass.run(session, view, held).await;
         if self.progress.borrow().collected > before {
@@ -292,6 +324,7 @@ impl Task {
             self.failures = 0;
         }
         let drained = drained?;
+        metrics.settled(drained.settling.settled, drained.settling.left);
         self.out_of_trouble();
         if drained.collected > 0 {
             info!(
@@ -317,6 +350,9 @@ impl Task {
         if !self.order.push {
             // Without push a connection kept open would only be one fewer for others.
             return Ok(Some(longest));
+        }
+        if let Some(due) = self.settling.next_due() {
+            longest = longest.min(due.saturating_duration_since(Instant::now()).max(Duration::from_secs(1)));
         }
         if held.unsaved() {
             longest = longest.min(held.due_in(&*self.environment.cursors));

@@ -10,7 +10,7 @@ use super::task::{End, Task, Wanted};
 use super::{Progress, Protocol, Stage, StoreError};
 use crate::diagnosis::{self, Condition, Context, Diagnosis, Retry};
 use crate::schedule;
-use crate::source::{self, Step};
+use crate::source::{self, Settle, Step};
 
 /// Failures of the cursor's store in a row before it is told.
 const STORE_FAILURES: u32 = 3;
@@ -109,6 +109,11 @@ impl Task {
         // Read afresh: another mailbox of the app, or an earlier session of this one, may have worked since.
         let cursor = self.environment.cursors.load(&self.order.id).await.ok().flatten();
         let worked_before = cursor.is_some_and(|(cursor, _)| cursor.worked_with.as_deref() == Some(credential.client_id.as_str()));
+        // What is missing may be where messages are moved to.
+        let target = match (failure, &self.order.after_delivery) {
+            (diagnosis::Failure::Source(source::Error::Refused { step: Step::Settle, .. }), Some(Settle::Move(target))) => Some(target),
+            _ => None,
+        };
         let context = Context {
             mailbox: &self.order.mailbox,
             role: self.order.protocol.role(),
@@ -118,7 +123,7 @@ impl Task {
             credential_name: &credential.name,
             secret_looks_like_guid: credential.looks_like_guid(),
             worked_before,
-            folder: self.order.folders.first().map_or("INBOX", String::as_str),
+            folder: target.or(self.order.folders.first()).map_or("INBOX", String::as_str),
             authority: self.environment.tokens.authority(credential),
             imap_host: match self.order.protocol {
                 Protocol::Imap => &self.environment.imap.host,

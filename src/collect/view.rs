@@ -11,7 +11,7 @@ use super::drain::Held;
 use super::named;
 use crate::cursor::{Folder, Numbering, UidSet};
 use crate::sink::identity;
-use crate::source::{self, Source};
+use crate::source::{self, Access, Source};
 
 /// Widest window: as many numbers as one search result may hold.
 const WIDEST: u32 = 320_000;
@@ -45,11 +45,12 @@ impl View {
     pub(super) async fn open<S: Source>(
         session: &mut S,
         name: &str,
+        access: Access,
         held: &mut Held,
         mailbox: &str,
         now: Timestamp,
     ) -> Result<Self, source::Error> {
-        let opened = session.open(name).await?;
+        let opened = session.open(name, access).await?;
         if session.names().is_some() {
             let (name, uid_validity, window) = (name.to_owned(), opened.uid_validity, u32::MAX);
             let (todo, unlisted) = (UidSet::new(), UidSet::new());

@@ -97,8 +97,8 @@ impl CursorStore for KubeCursors {
         PACE
     }
 
-    fn holder(&self) -> Holder {
-        self.holder.clone()
+    fn holder(&self) -> Option<Holder> {
+        Some(self.holder.clone())
     }
 }
 

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::status::bounded;
 use crate::api::{self, MailboxCollector, MailboxCollectorSpec};
 use crate::collect::{Collector, CollectorId, NamedSink, Protocol};
+use crate::source::Settle;
 
 pub use error::Error;
 use grammar::Excerpt;
@@ -88,6 +89,7 @@ pub fn validate(object: &MailboxCollector, secret: &SecretData, options: &Option
         interval: spec.interval,
         push: spec.push,
         max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+        after_delivery: spec.after_delivery,
         sinks: spec.sinks,
         requested_at: spec.requested_at,
     })
@@ -134,6 +136,8 @@ pub struct Spec {
     pub interval: Duration,
     /// IDLE between looks.
     pub push: bool,
+    /// What becomes of delivered messages; `None`: they are kept.
+    pub after_delivery: Option<Settle>,
     /// Where mail goes.
     pub sinks: Vec<NamedSink>,
     /// Value of the `requestedAt` annotation.
@@ -153,11 +157,11 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     let interval = mail::interval(spec)?;
     mail::beginning(spec)?;
     mail::selection(spec)?;
-    mail::after_delivery(spec)?;
+    let after_delivery = mail::after_delivery(spec)?;
     let sinks = sinks::sinks(spec, &id.namespace, options)?;
     let requested_at = annotations(object)?;
     let push = spec.push.unwrap_or(protocol == Protocol::Imap);
-    Ok(Spec { id, mailbox, protocol, secret, interval, push, sinks, requested_at })
+    Ok(Spec { id, mailbox, protocol, secret, interval, push, after_delivery, sinks, requested_at })
 }
 
 fn wrong(field: &str, value: Excerpt<'_>, problem: impl std::fmt::Display, way_out: &'static str) -> Error {

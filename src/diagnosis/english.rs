@@ -5,6 +5,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 use super::{Context, Saying, bounded};
+use crate::source::Extension;
 
 /// Longest text of somebody else's in a message, in bytes.
 const QUOTED: usize = 200;
@@ -119,6 +120,28 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         Saying::MailboxInUse { text } => format!(
             "{mailbox} is in use by another POP3 program, which must be one too many: {}. Only one at a time can open it; it is tried again.",
             quoted(text)
+        ),
+        Saying::TargetMissing => format!(
+            "{mailbox} has no folder '{}', into which spec.afterDelivery moves mail. Make the folder in the mailbox (Outlook: New folder), or correct \
+             spec.afterDelivery.folder: names are those of the mailbox's language, with '/' between levels. What is delivered stays where it is \
+             until then and is not collected again.",
+            quoted(folder)
+        ),
+        Saying::FolderReadOnly => {
+            let (app, mailbox) = (shell(client_id), shell(mailbox));
+            format!(
+                "The app may read this mailbox but not change it, so spec.afterDelivery cannot be done; mail is collected all the same. Grant FullAccess \
+                 in Exchange Online PowerShell: $sp = Get-ServicePrincipal -Identity {app}; Add-MailboxPermission -Identity {mailbox} -User \
+                 $sp.Identity -AccessRights FullAccess. Or write afterDelivery: {{action: Keep}}. {LATE}"
+            )
+        }
+        Saying::SettlingUnsupported(extension) => format!(
+            "{imap_host} does not offer {extension}, which spec.afterDelivery needs; mail is collected and stays in the mailbox. Write \
+             afterDelivery: {{action: {}}}, or {{action: Keep}}.",
+            match extension {
+                Extension::Move => "Delete",
+                Extension::UidPlus => "MarkSeen",
+            }
         ),
         Saying::MailboxUnreachable { text } => format!("Cannot reach {imap_host}: {}. Allow egress to it.", quoted(text)),
         Saying::TlsFailed { text } => format!(

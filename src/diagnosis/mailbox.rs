@@ -16,7 +16,7 @@ pub(super) fn failed<'a>(error: &'a Error, context: &Context<'_>) -> Meaning<'a>
         Error::Connection { step, text } => connection(match step {
             Step::Connect => Saying::MailboxUnreachable { text },
             Step::Tls => Saying::TlsFailed { text },
-            Step::Greeting | Step::Authenticate | Step::Probe | Step::Open | Step::List | Step::Fetch | Step::Wait => {
+            Step::Greeting | Step::Authenticate | Step::Probe | Step::Open | Step::List | Step::Fetch | Step::Settle | Step::Wait => {
                 Saying::ConnectionBroke { text }
             }
         }),
@@ -24,6 +24,11 @@ pub(super) fn failed<'a>(error: &'a Error, context: &Context<'_>) -> Meaning<'a>
         Error::Closed(_) => connection(Saying::ServerClosed),
         Error::Refused { step, refusal, code, text } => refused(*step, *refusal, code.as_deref(), text, context),
         Error::Protocol { step: _, what } => connection(Saying::NotUnderstood { what }),
+        Error::ReadOnly => Meaning { reason: Reason::FolderReadOnly, saying: Saying::FolderReadOnly, retry: SLOWLY },
+        Error::Unsupported(what) => {
+            let retry = Retry::Slow { every: Duration::from_secs(15 * 60) };
+            Meaning { reason: Reason::SettlingNotSupported, saying: Saying::SettlingUnsupported(*what), retry }
+        }
         Error::HalfUsed => connection(Saying::SessionGivenUp),
         Error::Stopped => Meaning { reason: Reason::SinkUnavailable, saying: Saying::SinksTakeNoMore, retry: BACK_OFF },
     }
@@ -57,11 +62,16 @@ fn refused<'a>(step: Step, refusal: Refusal, code: Option<&str>, text: &'a str, 
             let retry = Retry::Slow { every: Duration::from_secs(15 * 60) };
             Meaning { reason: Reason::FolderNotFound, saying: Saying::FolderMissing, retry }
         }
+        // Nobody here makes folders: a wrong name must not become a folder full of mail.
+        (Step::Settle, Refusal::No) if is_missing(code, text) => {
+            let retry = Retry::Slow { every: Duration::from_secs(15 * 60) };
+            Meaning { reason: Reason::FolderNotFound, saying: Saying::TargetMissing, retry }
+        }
         // A BAD is our own mistake or the server's: whatever it is, it is not the set-up (Exchange: "Command Argument Error. 11").
         (Step::Authenticate, Refusal::Bad | Refusal::Bye)
         | (Step::Open, Refusal::No | Refusal::Bad | Refusal::Bye)
         | (
-            Step::Connect | Step::Tls | Step::Greeting | Step::Probe | Step::List | Step::Fetch | Step::Wait,
+            Step::Connect | Step::Tls | Step::Greeting | Step::Probe | Step::List | Step::Fetch | Step::Settle | Step::Wait,
             Refusal::No | Refusal::Bad | Refusal::Bye,
         ) => passing,
     }

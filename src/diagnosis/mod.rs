@@ -127,7 +127,7 @@ pub struct Context<'a> {
     pub secret_looks_like_guid: bool,
     /// This mailbox was collected from before, with this client id.
     pub worked_before: bool,
-    /// The folder at work, UTF-8.
+    /// The folder at work, UTF-8; after [`crate::source::Step::Settle`] the one that messages are moved to.
     pub folder: &'a str,
     /// Where tokens come from, a URL.
     pub authority: &'a str,
@@ -175,6 +175,9 @@ enum Saying<'a> {
     TokenRanOut,
     FolderMissing,
     MailboxInUse { text: &'a str },
+    TargetMissing,
+    FolderReadOnly,
+    SettlingUnsupported(crate::source::Extension),
     MailboxUnreachable { text: &'a str },
     TlsFailed { text: &'a str },
     ConnectionBroke { text: &'a str },
@@ -206,6 +209,9 @@ pub fn diagnose(failure: &Failure<'_>, context: &Context<'_>) -> Diagnosis {
         Failure::Full(full @ crate::cursor::Full::Names) => {
             let retry = Retry::Slow { every: Duration::from_secs(15 * 60) };
             Meaning { reason: Reason::MailboxTooLargeForPOP3, saying: Saying::CursorFull(full), retry }
+        }
+        Failure::Full(full @ crate::cursor::Full::Unsettled) => {
+            Meaning { reason: Reason::SettleBacklogFull, saying: Saying::CursorFull(full), retry: SLOWLY }
         }
         Failure::Full(full) => Meaning { reason: Reason::QuarantineFull, saying: Saying::CursorFull(full), retry: SLOWLY },
         Failure::Unreadable(text) => Meaning { reason: Reason::CursorUnreadable, saying: Saying::CursorUnreadable { text }, retry: SLOWLY },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Error, Intake, Opened, Source, Wake, imap, pop3};
+use super::{Access, Error, Intake, Opened, Settle, Source, Wake, imap, pop3};
 use crate::cursor::{Name, UidSet};
 
 /// A session with Exchange Online. See [`Source`].
@@ -18,10 +18,10 @@ pub enum Session {
 }
 
 impl Source for Session {
-    async fn open(&mut self, folder: &str) -> Result<Opened, Error> {
+    async fn open(&mut self, folder: &str, access: Access) -> Result<Opened, Error> {
         match self {
-            Self::Imap(session) => session.open(folder).await,
-            Self::Pop3(session) => session.open(folder).await,
+            Self::Imap(session) => session.open(folder, access).await,
+            Self::Pop3(session) => session.open(folder, access).await,
         }
     }
 
@@ -57,6 +57,20 @@ impl Source for Session {
         match self {
             Self::Imap(session) => session.fetch(uids, intake).await,
             Self::Pop3(session) => session.fetch(uids, intake).await,
+        }
+    }
+
+    async fn settle(&mut self, uids: &UidSet, how: &Settle) -> Result<(), Error> {
+        match self {
+            Self::Imap(session) => session.settle(uids, how).await,
+            Self::Pop3(session) => session.settle(uids, how).await,
+        }
+    }
+
+    async fn unsettled(&mut self, uids: &UidSet, how: &Settle) -> Result<UidSet, Error> {
+        match self {
+            Self::Imap(session) => session.unsettled(uids, how).await,
+            Self::Pop3(session) => session.unsettled(uids, how).await,
         }
     }
 

@@ -128,7 +128,7 @@ impl Folder {
     }
 
     /// Messages that were delivered, as far as is remembered.
-    pub fn delivered(&self) -> UidSet {
+    pub fn taken(&self) -> UidSet {
         let not: UidSet = self.owed.keys().copied().chain(self.quarantined.iter().map(|entry| entry.uid)).collect();
         self.decided.difference(&not)
     }
@@ -157,6 +157,7 @@ impl Folder {
         }
         self.decided = self.decided.difference(numbers);
         self.unsettled = self.unsettled.difference(numbers);
+        self.trying = self.trying.difference(numbers);
         self.owed.retain(|uid, _| !numbers.contains(*uid));
         self.quarantined.retain(|entry| !numbers.contains(entry.uid));
         self.anchors.retain(|anchor| !numbers.contains(anchor.uid));

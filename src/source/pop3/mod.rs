@@ -1,7 +1,8 @@
-//! Mail by POP3 (RFC 1939, RFC 2449, RFC 5034) from Exchange Online, app-only by XOAUTH2 in two lines: STAT, UIDL, LIST, TOP, RETR.
+//! Mail by POP3 (RFC 1939, RFC 2449, RFC 5034) from Exchange Online, app-only by XOAUTH2 in two lines: STAT, UIDL, LIST, TOP, RETR,
+//! DELE.
 //!
 //! How bytes come in: TLS → `codec` (pure: framing, bounds, dots) → `wire` (deadlines, answers, what ends a session) → `session` (log-in,
-//! listing), `fetch`.
+//! listing), `fetch`, `settle`.
 //!
 //! A mailbox is locked while a session lasts and shows only what was there when it began, so each look is a session of its own. Messages have
 //! names here (unique-ids) and no numbers; the numbers that the rest of the program works with are given by `cursor`, see
@@ -13,6 +14,7 @@ mod codec;
 mod connect;
 mod fetch;
 mod session;
+mod settle;
 mod wire;
 
 #[cfg(test)]

@@ -10,14 +10,16 @@ use secrecy::zeroize::Zeroizing;
 use tokio::time::{sleep, timeout};
 
 use super::codec::Piece;
-use super::fetch;
 use super::wire::{Answer, Wire};
+use super::{fetch, settle};
 use crate::cursor::{Name, UidSet};
 use crate::source::imap::{DIVERT_FROM, Transport};
-use crate::source::{Error, Intake, Opened, Refusal, Source, Step, Wake, xoauth2};
+use crate::source::{Access, Error, Intake, Opened, Refusal, Settle, Source, Step, Wake, xoauth2};
 
 /// How long a good-bye may take.
 const GOOD_BYE: Duration = Duration::from_secs(2);
+/// … and where the server removes messages meanwhile.
+const DELETION: Duration = Duration::from_secs(20);
 /// Challenges after which the server is not speaking SASL.
 const CONTINUATIONS: u32 = 4;
 /// Lines of a CAPA answer that are read.
@@ -36,6 +38,8 @@ pub struct Session<S: Transport> {
     max_message_bytes: u64,
     names: Vec<Name>,
     listing: Listing,
+    /// Messages that go when QUIT has been answered.
+    marked: UidSet,
 }
 
 /// The messages of this session.
@@ -68,7 +72,7 @@ impl<S: Transport> Session<S> {
         authenticate(&mut wire, mailbox, token).await?;
         let pipelining = offers_pipelining(&mut wire).await?;
         let (names, listing) = (Vec::new(), Listing::default());
-        Ok(Self { wire, half_used: false, pipelining, max_message_bytes, names, listing })
+        Ok(Self { wire, half_used: false, pipelining, max_message_bytes, names, listing, marked: UidSet::new() })
     }
 
     fn begin(&mut self) -> Result<&mut Wire<S>, Error> {
@@ -126,7 +130,7 @@ impl<S: Transport> Session<S> {
 }
 
 impl<S: Transport> Source for Session<S> {
-    async fn open(&mut self, folder: &str) -> Result<Opened, Error> {
+    async fn open(&mut self, folder: &str, _access: Access) -> Result<Opened, Error> {
         self.begin()?;
         let outcome = if folder.eq_ignore_ascii_case("INBOX") {
             self.list_all().await
@@ -166,6 +170,26 @@ impl<S: Transport> Source for Session<S> {
         self.ended(outcome)
     }
 
+    /// Marks them (DELE). They go when [`Source::close`] has said QUIT; a session that ends otherwise leaves them.
+    async fn settle(&mut self, uids: &UidSet, how: &Settle) -> Result<(), Error> {
+        self.begin()?;
+        let outcome = match how {
+            Settle::Delete => settle::delete(&mut self.wire, &self.listing, self.pipelining, uids, &mut self.marked).await,
+            Settle::MarkSeen | Settle::Move(_) => {
+                Err(Error::Protocol { step: Step::Settle, what: "POP3 can only keep or delete a message" })
+            }
+        };
+        self.ended(outcome)
+    }
+
+    /// Those that were there when the session began.
+    async fn unsettled(&mut self, uids: &UidSet, _how: &Settle) -> Result<UidSet, Error> {
+        if self.half_used {
+            return Err(Error::HalfUsed);
+        }
+        Ok(uids.iter().filter(|uid| self.listing.message(*uid).is_some()).collect())
+    }
+
     /// POP3 announces nothing: the time passes, and the server may end the session meanwhile.
     async fn wait(&mut self, max: Duration, interrupt: impl Future<Output = ()> + Send) -> Result<Wake, Error> {
         if self.half_used {
@@ -178,16 +202,17 @@ impl<S: Transport> Source for Session<S> {
     }
 
     async fn close(mut self) {
+        let within = if self.marked.is_empty() { GOOD_BYE } else { DELETION };
         let Ok(wire) = self.begin() else { return };
         let good_bye = async {
             if wire.send(Step::Wait, "QUIT\r\n").await.is_ok() {
-                // Nothing was deleted, so whatever it answers is well.
+                // Whatever it answers: what it has removed is seen in the next listing, and what it has not is marked again.
                 let _said = wire.answer(Step::Wait).await;
                 wire.shut_down().await;
             }
         };
         // A server that does not answer is left all the same.
-        let _in_time = timeout(GOOD_BYE, good_bye).await;
+        let _in_time = timeout(within, good_bye).await;
     }
 }
 

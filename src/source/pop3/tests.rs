@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::Session;
 use crate::cursor::{Name, UidSet};
-use crate::source::{Absent, Error, Head, Intake, Opened, Refusal, Source as _, Step, Stop};
+use crate::source::{Absent, Access, Error, Head, Intake, Opened, Refusal, Source as _, Step, Stop};
 
 const MAILBOX: &str = "factures@contoso.fr";
 const TOKEN: &str = "canary-token-EwBAAl3BAAUFFpUAo7J3Ve0bjLBWZWCclRC3EoAA";
@@ -72,7 +72,10 @@ async fn opened(messages: u32, pipelining: bool, script: Vec<Said>) -> (Session<
     whole.extend(script);
     let (stream, peer) = peer(whole, false);
     let mut session = start(stream).await.unwrap();
-    assert_eq!(session.open("INBOX").await.unwrap(), Opened { uid_validity: 1, uid_next: None, exists: messages, read_only: true });
+    assert_eq!(
+        session.open("INBOX", Access::Examine).await.unwrap(),
+        Opened { uid_validity: 1, uid_next: None, exists: messages, read_only: true }
+    );
     let numbers: Vec<u32> = (1..=messages).collect();
     session.number(&numbers);
     (session, peer)
@@ -198,7 +201,7 @@ async fn a_listing_that_is_cut_or_does_not_agree_is_an_error_and_never_an_empty_
             script.push(("UIDL", uidl.into()));
             let (stream, _peer) = peer(script, false);
             let mut session = start(stream).await.unwrap();
-            assert_eq!(session.open("INBOX").await, Err(Error::Protocol { step: Step::List, what }), "{stat}{uidl}");
+            assert_eq!(session.open("INBOX", Access::Examine).await, Err(Error::Protocol { step: Step::List, what }), "{stat}{uidl}");
             assert_eq!(session.list(1, 9).await, Err(Error::HalfUsed));
         }
     }
@@ -206,7 +209,7 @@ async fn a_listing_that_is_cut_or_does_not_agree_is_an_error_and_never_an_empty_
     script.push(("STAT", b"+OK 3 100\r\n".to_vec()));
     script.push(("UIDL", b"+OK\r\n1 a\r\n2 b\r\n".to_vec()));
     let (stream, _peer) = peer(script, false);
-    assert_eq!(start(stream).await.unwrap().open("INBOX").await, Err(Error::Closed(Step::List)));
+    assert_eq!(start(stream).await.unwrap().open("INBOX", Access::Examine).await, Err(Error::Closed(Step::List)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -307,7 +310,7 @@ async fn a_message_that_the_server_says_is_far_too_large_is_not_asked_for() {
     script.push(("RETR 2", b"+OK\r\nsmall after all\r\n.\r\n".to_vec()));
     let (stream, _peer) = peer(script, false);
     let mut session = start(stream).await.unwrap();
-    session.open("inbox").await.unwrap();
+    session.open("inbox", Access::Select).await.unwrap();
     session.number(&[1, 2]);
     let mut taken = Taken::default();
     session.fetch(&set("1:2"), &mut taken).await.unwrap();
@@ -324,7 +327,7 @@ async fn every_wait_has_a_deadline() {
         let (stream, _peer) = peer(script, true);
         let error = match start(stream).await {
             Err(error) => error,
-            Ok(mut session) => session.open("INBOX").await.unwrap_err(),
+            Ok(mut session) => session.open("INBOX", Access::Examine).await.unwrap_err(),
         };
         assert_eq!(error, Error::Timeout(step));
     }
@@ -350,7 +353,7 @@ async fn a_server_that_drips_is_given_up() {
         }
     });
     let mut session = start(ours).await.unwrap();
-    session.open("INBOX").await.unwrap();
+    session.open("INBOX", Access::Examine).await.unwrap();
     session.number(&[1]);
     assert_eq!(session.fetch(&set("1"), &mut Taken::default()).await, Err(Error::Timeout(Step::Fetch)));
 }
