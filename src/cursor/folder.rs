@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use self::attempts::Ended;
 use self::record::Stored;
 use super::UidSet;
 use super::stored::{Claims, hex8};

@@ -13,7 +13,9 @@ mod history_tests;
 #[cfg(test)]
 mod tests;
 
-pub use folder::{Anchor, Baseline, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, Numbering, Owe, Owed, OwedReason, Quarantined, YOUNG};
+pub use folder::{
+    Anchor, Baseline, Ended, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, Numbering, Owe, Owed, OwedReason, Quarantined, YOUNG,
+};
 pub use uid_set::{MAX_TEXT, ParseError, UidSet};
 
 use serde::{Deserialize, Serialize};

@@ -24,5 +24,6 @@ mod quiet;
 mod scene;
 mod schema;
 mod secrets;
+mod settled;
 mod support;
 mod watched;

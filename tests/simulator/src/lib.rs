@@ -167,6 +167,11 @@ impl Simulator {
         self.shared.record.connections_open.load(Ordering::Relaxed)
     }
 
+    /// How often a session fell silent for good, by a fault.
+    pub fn stalls(&self) -> u64 {
+        self.shared.record.stalls.load(Ordering::Relaxed)
+    }
+
     /// IMAP commands received, by name in upper case (`UID FETCH`); `DONE` counts too.
     pub fn commands(&self) -> HashMap<String, u64> {
         self.shared.record.commands()
