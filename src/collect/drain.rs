@@ -80,8 +80,9 @@ impl Held {
             Some((cursor, version)) => (cursor, Some(version)),
             None => (Cursor::default(), None),
         };
-        let careful = Careful::after(&mut cursor, Timestamp::now());
-        Ok(Self { cursor, version, dirty: careful.is_some(), saved_at: None, holding: false, careful })
+        let careful = Careful::after(&mut cursor, store.ended_badly(), Timestamp::now());
+        let dirty = careful.as_ref().is_some_and(Careful::changed);
+        Ok(Self { cursor, version, dirty, saved_at: None, holding: false, careful })
     }
 
     /// Makes the claim by compare-and-swap, once, before the first delivery.
@@ -322,7 +323,8 @@ impl Pass<'_> {
             tried = tried.union(&set);
             view.todo = view.todo.difference(&given);
             let deferred = {
-                let settled = delivering.take();
+                // Under care the next record must tell of this set what came of it: an attempt left open would count against a message.
+                let settled = if held.careful.is_some() || set.len() == 1 { delivering.finish().await } else { delivering.take() };
                 self.apply(settled, view, held, done)
             };
             if let Some(error) = deferred {

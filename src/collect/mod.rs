@@ -259,6 +259,10 @@ pub trait CursorStore: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<Version, StoreError>>;
     /// Shortest time between two writes of one cursor (law 5).
     fn pace(&self) -> Duration;
+    /// The process that used this store before ended without saying so. Where that stands in each cursor (`draining`), the store need not know.
+    fn ended_badly(&self) -> bool {
+        false
+    }
     /// Who this process is, for `holder`; `None` where the store shuts others out by itself (a locked folder), so that no claim is written.
     fn holder(&self) -> Option<crate::cursor::Holder>;
 }

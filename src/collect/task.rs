@@ -78,6 +78,8 @@ pub struct Task {
     cancel: CancellationToken,
     size: SetSize,
     settling: Settling,
+    /// A pass has ended in order: this process survives what it fetches.
+    proven: bool,
     /// Failures in a row: a session that brought a message, or a complete look, ends the row.
     pub(super) failures: u32,
     /// The request that the present attempt or look acts upon.
@@ -104,6 +106,7 @@ impl Task {
             cancel,
             size: SetSize::default(),
             settling: Settling::default(),
+            proven: false,
             failures: 0,
             acting_on,
         }
@@ -154,6 +157,9 @@ impl Task {
             opened = Box::pin(self.set_out(asked)) => opened?,
             () = self.cancel.cancelled() => return Ok(Next::End(End::Cancelled)),
         };
+        if self.proven {
+            held.careful = None;
+        }
         if let Some(careful) = &held.careful {
             careful.begin(&mut self.size);
         }
@@ -324,6 +330,7 @@ impl Task {
             self.failures = 0;
         }
         let drained = drained?;
+        self.proven = true;
         metrics.settled(drained.settling.settled, drained.settling.left);
         self.out_of_trouble();
         if drained.collected > 0 {

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use self::attempts::Ended;
 use self::record::Stored;
 use super::stored::{Claims, hex8};
 use super::{Names, UidSet};

@@ -15,7 +15,7 @@ mod history_tests;
 mod tests;
 
 pub use folder::{
-    ABSENCE_LASTS, Anchor, Baseline, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, NamedListing, Numbering, Owe, Owed, OwedReason,
+    ABSENCE_LASTS, Anchor, Baseline, Ended, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, NamedListing, Numbering, Owe, Owed, OwedReason,
     Quarantined, YOUNG,
 };
 pub use names::{FIRST_GIVEN, MAX_NAMES, MAX_SHARED, Name, Names, Numbered, TooManyShared};

@@ -194,6 +194,11 @@ impl Simulator {
         self.shared.record.connections_open.load(Ordering::Relaxed)
     }
 
+    /// How often a session fell silent for good, by a fault.
+    pub fn stalls(&self) -> u64 {
+        self.shared.record.stalls.load(Ordering::Relaxed)
+    }
+
     /// Commands received, by name in upper case (`UID FETCH`, `RETR`); `DONE` counts too.
     pub fn commands(&self) -> HashMap<String, u64> {
         self.shared.record.commands()

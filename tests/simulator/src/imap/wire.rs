@@ -130,6 +130,7 @@ impl Wire {
 
     /// Reads on without ever answering, until the client leaves.
     pub(crate) async fn stall(&mut self) -> Hangup {
+        self.shared.record.stalls.fetch_add(1, Ordering::Relaxed);
         let mut ignored = [0; 1024];
         while matches!(self.stream.read(&mut ignored).await, Ok(read) if read > 0) {}
         Hangup
