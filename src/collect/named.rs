@@ -46,9 +46,8 @@ pub(super) async fn open<S: Source>(
         changed = true;
         numbered = number(session, folder, now)?;
     }
-    let shared = folder.quarantined().len();
     let listing = folder.listed_named(&numbered, now);
-    changed |= listing.changed || folder.quarantined().len() != shared;
+    changed |= listing.changed;
     view.uid_validity = folder.uid_validity();
     view.top = numbered.numbers.iter().copied().max().unwrap_or(0);
     view.todo = listing.todo;

@@ -81,6 +81,8 @@ pub struct Numbered {
     pub(super) shared: UidSet,
     /// What such names meant before: nothing known of them holds any longer.
     pub(super) ambiguous: UidSet,
+    /// What is known of shared names has changed.
+    pub(super) changed: bool,
 }
 
 /// More than [`MAX_SHARED`] names are shared.

@@ -218,7 +218,9 @@ fn fault_37_a_message_without_its_closing_dot_is_none_and_comes_with_the_next_se
     for name in ["mid-body", "before"] {
         scene.deliver(name, all(MESSAGES));
     }
-    (1..=3).for_each(|serial| drop(scene.put("long", Message::sized(serial, 700_000))));
+    for serial in 1..=3 {
+        scene.put("long", Message::sized(serial, 700_000));
+    }
     let struck_by = |what: &FetchFault| Action::Fetch { uid: Some(3), what: what.clone() };
     arm(&scene, "mid-body", Trigger::Command { name: "RETR", nth: 3 }, struck_by(&FetchFault::EndMidBody));
     arm(&scene, "before", Trigger::Command { name: "RETR", nth: 3 }, struck_by(&FetchFault::EndsConnection));

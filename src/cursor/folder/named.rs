@@ -58,10 +58,12 @@ impl Folder {
     /// Numbers a COMPLETE listing. What was known under a name that several messages bear now holds no longer; such messages are quarantined
     /// together, for none of them can be told from the others the next time.
     pub fn number(&mut self, listing: &[Name], now: Timestamp) -> Result<Numbered, TooManyShared> {
-        let numbered = self.names.get_or_insert_default().number(listing)?;
+        let mut numbered = self.names.get_or_insert_default().number(listing)?;
+        numbered.changed = !self.decided.intersection(&numbered.ambiguous).is_empty();
         self.drop_known(&numbered.ambiguous);
         let reason = OwedReason::SharedName;
         let over: UidSet = self.quarantined.iter().filter(|entry| entry.reason == reason).map(|entry| entry.uid).collect();
+        numbered.changed |= over != numbered.shared;
         self.forget(&over.difference(&numbered.shared));
         for uid in numbered.shared.difference(&over).iter() {
             self.quarantined.push(Quarantined { uid, reason, attempts: 1, time: whole_seconds(now) });
@@ -75,7 +77,7 @@ impl Folder {
         let messages: UidSet = numbered.numbers.iter().copied().collect();
         let todo = messages.difference(&self.decided);
         let listed = messages.union(&numbered.shared);
-        let mut changed = self.note_absent(&listed, now);
+        let mut changed = self.note_absent(&listed, now) | numbered.changed;
         // An owed message that is not there now is not tried, and not given up for it either.
         let later = whole_seconds(now.checked_add(LONGEST_PAUSE).unwrap_or(Timestamp::MAX));
         self.owed.values_mut().filter(|owed| !listed.contains(owed.uid) && owed.next < later).for_each(|owed| owed.next = later);

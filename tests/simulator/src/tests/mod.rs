@@ -17,6 +17,7 @@ use crate::*;
 
 mod faults;
 mod mail;
+mod pop3;
 mod set_up;
 
 const MAILBOX: &str = "factures@contoso.example";
