@@ -18,7 +18,7 @@ use super::named;
 use super::settle::{Outcome, Settling, Work};
 use super::view::View;
 use super::{Collector, CollectorId, CursorStore, StoreError, Version};
-use crate::cursor::{Cursor, FIRST_GIVEN, Owe, OwedReason, UidSet};
+use crate::cursor::{Cursor, Owe, OwedReason, UidSet};
 use crate::sink::{self, Sink};
 use crate::source::{self, Refusal, Source};
 use crate::{cursor, diagnosis, entra};
@@ -90,12 +90,10 @@ impl Held {
         if self.holding {
             return Ok(());
         }
-        let Some(mut holder) = store.holder() else {
-            self.holding = true;
-            return Ok(());
-        };
-        holder.epoch = self.cursor.holder.as_ref().map_or(0, |before| before.epoch).saturating_add(1);
-        self.cursor.holder = Some(holder);
+        if let Some(mut holder) = store.holder() {
+            holder.epoch = self.cursor.holder.as_ref().map_or(0, |before| before.epoch).saturating_add(1);
+            self.cursor.holder = Some(holder);
+        }
         self.cursor.draining = true;
         self.dirty = true;
         self.save(store, id).await?;
@@ -250,10 +248,7 @@ impl Pass<'_> {
             return Ok(done);
         }
         let reconcile = self.reconcile(view, held).await?;
-        let numbering = match &view.numbering {
-            Some(numbering) => numbering.clone(),
-            None => named::numbering(&self.order.mailbox, held.cursor.folder_mut(&view.name)),
-        };
+        let numbering = named::numbering(&self.order.mailbox, held.cursor.folder_mut(&view.name));
         let mut delivering = Delivering::new(self.sink, numbering, reconcile);
         let ended = self.sets(session, view, held, &mut delivering, &mut done, began).await;
         // Whatever ended the pass: what the sink has taken is recorded.
@@ -375,7 +370,7 @@ impl Pass<'_> {
             if !listed.is_empty() {
                 return Ok(Some(listed));
             }
-            if view.numbering.is_some() {
+            if view.named {
                 // A name that is lacking decides nothing.
                 break;
             }
@@ -458,9 +453,7 @@ impl Pass<'_> {
             });
         }
         // Above the bound old copies cannot be told from this numbering's own: extra copies then, never a loss.
-        let given = folder.names().map(|names| names.given().keys().copied().collect::<UidSet>()).unwrap_or_default();
-        let top = UidSet::from_range(1, view.top).difference(&given).last().filter(|_| view.top < FIRST_GIVEN).unwrap_or(0);
-        let numbers = UidSet::from_range(1, top).union(&given);
+        let numbers = named::numbers(folder, view.top);
         if view.surveyed != Some(true) || numbers.len() > u64::from(RECONCILED) {
             return Ok(None);
         }

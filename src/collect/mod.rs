@@ -8,6 +8,7 @@
 mod careful;
 mod delivery;
 mod drain;
+mod lately;
 mod named;
 mod pace;
 mod settle;
@@ -15,13 +16,15 @@ mod task;
 mod tell;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
+pub use lately::Lately;
 pub use pace::Pacer;
 pub use task::{End, Task, Wanted};
 
@@ -30,7 +33,7 @@ use crate::cursor::Cursor;
 use crate::diagnosis::Diagnosis;
 use crate::entra;
 use crate::sink::file::FileRoot;
-use crate::source::{Settle, imap, pop3};
+use crate::source::{self, Session, Settle, imap, pop3};
 
 /// What every task of a process shares.
 #[derive(Debug)]
@@ -51,6 +54,27 @@ pub struct Environment {
     pub work: Arc<Semaphore>,
     /// Figures.
     pub metrics: Metrics,
+    /// How the mailboxes of each app fared, for diagnosis.
+    pub lately: Mutex<Lately>,
+}
+
+impl Environment {
+    /// Connects and logs in, by the protocol of the order.
+    pub async fn open(&self, order: &Collector, token: &SecretString) -> Result<Session, source::Error> {
+        let (mailbox, most) = (&order.mailbox, order.max_message_bytes);
+        Ok(match order.protocol {
+            Protocol::Imap => Session::Imap(self.imap.open(mailbox, token, most).await?),
+            Protocol::Pop3 => Session::Pop3(Box::new(self.pop3.open(mailbox, token, most).await?)),
+        })
+    }
+
+    /// The server that it opens a mailbox on.
+    pub fn host(&self, protocol: Protocol) -> &str {
+        match protocol {
+            Protocol::Imap => &self.imap.host,
+            Protocol::Pop3 => &self.pop3.host,
+        }
+    }
 }
 
 /// Which resource a work order comes from.

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::drain::Held;
 use super::view::View;
-use crate::cursor::{Folder, Numbered, Numbering, UidSet};
+use crate::cursor::{FIRST_GIVEN, Folder, Numbered, Numbering, UidSet};
 use crate::sink::identity;
 use crate::source::{self, Source, Step};
 
@@ -49,10 +49,10 @@ pub(super) async fn open<S: Source>(
     let listing = folder.listed_named(&numbered, now);
     changed |= listing.changed;
     view.uid_validity = folder.uid_validity();
-    view.top = numbered.numbers.iter().copied().max().unwrap_or(0);
+    view.top = numbered.numbers.iter().copied().filter(|number| *number < FIRST_GIVEN).max().unwrap_or(0);
     view.todo = listing.todo;
     view.left_out = numbered.left_out;
-    view.numbering = Some(numbering(mailbox, folder));
+    view.named = true;
     if changed {
         held.touch();
     }
@@ -65,6 +65,14 @@ pub(super) fn numbering(mailbox: &str, folder: &Folder) -> identity::Numbering {
         None => identity::Numbering::new(mailbox, folder.key(), folder.uid_validity()),
         Some(names) => identity::Numbering::named(mailbox, folder.key(), folder.uid_validity(), names.given().clone()),
     }
+}
+
+/// Every number that a message of this numbering may have been delivered under; `top` is the highest listed, of those that were not given.
+pub(super) fn numbers(folder: &Folder, top: u32) -> UidSet {
+    let Some(names) = folder.names() else { return UidSet::from_range(1, top) };
+    let given: UidSet = names.given().keys().copied().collect();
+    let decided = folder.decided().intersection(&UidSet::from_range(1, FIRST_GIVEN - 1)).last().unwrap_or(0);
+    UidSet::from_range(1, top.max(decided)).union(&given)
 }
 
 fn number<S: Source>(session: &mut S, folder: &mut Folder, now: Timestamp) -> Result<Numbered, source::Error> {

@@ -2,10 +2,12 @@
 //! It ends only when cancelled, when its claim on the cursor is lost, or (for one pass) when the mailbox is done. Any failure consumes the session.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -82,6 +84,8 @@ pub struct Task {
     proven: bool,
     /// Failures in a row: a session that brought a message, or a complete look, ends the row.
     pub(super) failures: u32,
+    /// Length of the token last used, for diagnosis.
+    pub(super) token_bytes: AtomicUsize,
     /// The request that the present attempt or look acts upon.
     pub(super) acting_on: Option<String>,
 }
@@ -108,6 +112,7 @@ impl Task {
             settling: Settling::default(),
             proven: false,
             failures: 0,
+            token_bytes: AtomicUsize::new(0),
             acting_on,
         }
     }
@@ -204,11 +209,8 @@ impl Task {
         let held = Held::load(&*environment.cursors, &order.id).await?;
         self.tell_cursor(&held);
         environment.logins.turn().await;
-        let (mailbox, most) = (&order.mailbox, order.max_message_bytes);
-        let session = match order.protocol {
-            Protocol::Imap => Session::Imap(environment.imap.open(mailbox, &token.secret, most).await?),
-            Protocol::Pop3 => Session::Pop3(Box::new(environment.pop3.open(mailbox, &token.secret, most).await?)),
-        };
+        self.token_bytes.store(token.secret.expose_secret().len(), Ordering::Relaxed);
+        let session = environment.open(order, &token.secret).await?;
         Ok((renewal(token.expiration, Timestamp::now()), sink, held, session))
     }
 
@@ -230,6 +232,7 @@ impl Task {
         let access = if order.after_delivery.is_some() { Access::Select } else { Access::Examine };
         let mut view = View::open(session, folder, access, held, &order.mailbox, Timestamp::now()).await?;
         held.worked_with(&order.credential.client_id);
+        environment.lately.lock().unwrap_or_else(PoisonError::into_inner).opened(&order, Timestamp::now());
         let mut in_vain = 0;
         let began = Instant::now();
         loop {

@@ -10,7 +10,6 @@ use tracing::warn;
 use super::drain::Held;
 use super::named;
 use crate::cursor::{Folder, Numbering, UidSet};
-use crate::sink::identity;
 use crate::source::{self, Access, Source};
 
 /// Widest window: as many numbers as one search result may hold.
@@ -34,8 +33,8 @@ pub(super) struct View {
     pub own: Option<Arc<HashSet<[u8; 8]>>>,
     /// Whether the sink holds messages of an older numbering; looked up once a session.
     pub surveyed: Option<bool>,
-    /// Where messages have names (POP3): what gives their placements.
-    pub numbering: Option<identity::Numbering>,
+    /// Messages have names (POP3).
+    pub named: bool,
     /// Messages listed that the cursor has no room to number.
     pub left_out: u64,
 }
@@ -55,7 +54,7 @@ impl View {
             let (name, uid_validity, window) = (name.to_owned(), opened.uid_validity, u32::MAX);
             let (todo, unlisted) = (UidSet::new(), UidSet::new());
             let mut view =
-                Self { name, uid_validity, todo, unlisted, top: 0, window, own: None, surveyed: None, numbering: None, left_out: 0 };
+                Self { name, uid_validity, todo, unlisted, top: 0, window, own: None, surveyed: None, named: false, left_out: 0 };
             named::open(session, &mut view, held, mailbox, now).await?;
             return Ok(view);
         }
@@ -71,20 +70,11 @@ impl View {
         let unlisted = folder.undecided(top);
         let window = if opened.exists <= WINDOW { u32::MAX } else { WINDOW };
         let (name, uid_validity) = (name.to_owned(), opened.uid_validity);
-        let mut view = Self {
-            name,
-            uid_validity,
-            todo: UidSet::new(),
-            unlisted,
-            top,
-            window,
-            own: None,
-            surveyed: None,
-            numbering: None,
-            left_out: 0,
-        };
-        // Opening tells what is new, so that the first listing may go to what was there before; together they are a look.
-        if opened.uid_next.is_none() {
+        let mut view =
+            Self { name, uid_validity, todo: UidSet::new(), unlisted, top, window, own: None, surveyed: None, named: false, left_out: 0 };
+        // Opening tells what is new, so that the first listing may go to what was there before; together they are a look. Each message has a
+        // UID below UIDNEXT: one that leaves too few for those that exist is no more believed than none.
+        if opened.uid_next.is_none_or(|next| next <= opened.exists) {
             view.list_new(session, held, now).await?;
         } else {
             view.list_next(session, held, now).await?;
@@ -95,7 +85,7 @@ impl View {
     /// Lists what the server has got since the last look, and the young gaps again. Where messages have names, a session shows what was there
     /// when it began and no more.
     pub(super) async fn look<S: Source>(&mut self, session: &mut S, held: &mut Held, now: Timestamp) -> Result<(), source::Error> {
-        if self.numbering.is_some() { Ok(()) } else { self.list_new(session, held, now).await }
+        if self.named { Ok(()) } else { self.list_new(session, held, now).await }
     }
 
     async fn list_new<S: Source>(&mut self, session: &mut S, held: &mut Held, now: Timestamp) -> Result<(), source::Error> {

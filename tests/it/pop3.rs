@@ -88,7 +88,6 @@ fn each_missed_step_is_told_as_far_as_pop3_lets_us_know() {
     let rows = [
         (Some(Step::ServicePrincipal), "AuthenticationRefused"),
         (Some(Step::FullAccess), "AuthenticationRefused"),
-        (Some(Step::PopEnabled), "AuthenticationRefused"),
         (Some(Step::AdminConsent), "PermissionOrConsentMissing"),
         // Only IMAP.AccessAsApp.
         (None, "WrongPermission"),

@@ -204,6 +204,8 @@ pub enum Step {
     Permission,
     /// It was added as delegated: a token without `roles`.
     PermissionKind,
+    /// It was added on Microsoft Graph: a token without `roles`.
+    PermissionApi,
     /// Only `POP.AccessAsApp` was added: a token with that role alone.
     Role,
     /// Consent was not granted: a token without `roles`.
@@ -216,8 +218,6 @@ pub enum Step {
     FullAccess,
     /// IMAP is disabled on every mailbox: "authenticated but not connected".
     ImapEnabled,
-    /// POP3 is disabled on every mailbox: `-ERR Authentication failure`, as for anything else.
-    PopEnabled,
 }
 
 impl Step {
@@ -233,13 +233,13 @@ impl Step {
         ("exchange-online", Self::ExchangeOnline),
         ("permission", Self::Permission),
         ("permission-kind", Self::PermissionKind),
+        ("permission-api", Self::PermissionApi),
         ("role", Self::Role),
         ("admin-consent", Self::AdminConsent),
         ("service-principal", Self::ServicePrincipal),
         ("object-id", Self::ObjectId),
         ("full-access", Self::FullAccess),
         ("imap-enabled", Self::ImapEnabled),
-        ("pop-enabled", Self::PopEnabled),
     ];
 }
 
@@ -379,6 +379,9 @@ impl Tenant {
                 Step::PermissionKind => {
                     application.permissions.iter_mut().for_each(|permission| permission.kind = PermissionKind::Delegated)
                 }
+                Step::PermissionApi => {
+                    application.permissions.iter_mut().for_each(|permission| permission.resource = GRAPH_RESOURCE.to_owned())
+                }
                 Step::Role => application.permissions.iter_mut().for_each(|permission| permission.role = "POP.AccessAsApp".to_owned()),
                 Step::AdminConsent => application.permissions.iter_mut().for_each(|permission| permission.consented = false),
                 _ => {}
@@ -400,7 +403,6 @@ impl Tenant {
             }
             Step::FullAccess => self.mailboxes.values_mut().for_each(|mailbox| mailbox.full_access.clear()),
             Step::ImapEnabled => self.mailboxes.values_mut().for_each(|mailbox| mailbox.imap_enabled = false),
-            Step::PopEnabled => self.mailboxes.values_mut().for_each(|mailbox| mailbox.pop_enabled = false),
             _ => {}
         }
     }

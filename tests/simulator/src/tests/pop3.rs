@@ -84,7 +84,11 @@ async fn a_token_goes_on_a_line_of_its_own_and_must_not_be_long() {
 #[tokio::test]
 async fn whatever_is_wrong_with_the_set_up_the_answer_is_the_same() {
     let simulator = started_for_pop3().await;
-    for step in [Step::ServicePrincipal, Step::ObjectId, Step::FullAccess, Step::PopEnabled] {
+    simulator.world().mailbox(MAILBOX).unwrap().pop_enabled = false;
+    let switched_off = Pop::connect(&simulator).await.log_in(&token(&simulator).await).await;
+    assert_eq!(switched_off, "-ERR Authentication failure: unknown user name or bad password.");
+    simulator.world().mailbox(MAILBOX).unwrap().pop_enabled = true;
+    for step in [Step::ServicePrincipal, Step::ObjectId, Step::FullAccess] {
         simulator.world().miss(step);
         let refused = Pop::connect(&simulator).await.log_in(&token(&simulator).await).await;
         assert_eq!(refused, "-ERR Authentication failure: unknown user name or bad password.", "{step:?}");
