@@ -15,11 +15,12 @@ use tracing::{debug, info, warn};
 use super::careful::Careful;
 use super::delivery::{Delivering, Reconcile, Settled, Tried};
 use super::fan::{Fan, SinkFault};
+use super::named;
 use super::settle::{Outcome, Settling, Work};
 use super::view::View;
 use super::{Collector, CollectorId, CursorStore, StoreError, Version};
 use crate::cursor::{Cursor, Folder, Owe, OwedReason, UidSet};
-use crate::sink::{self, identity};
+use crate::sink;
 use crate::source::{self, Refusal, Source};
 use crate::{cursor, diagnosis, entra};
 
@@ -84,8 +85,9 @@ impl Held {
             Some((cursor, version)) => (cursor, Some(version)),
             None => (Cursor::default(), None),
         };
-        let careful = Careful::after(&mut cursor, Timestamp::now());
-        Ok(Self { cursor, version, dirty: careful.is_some(), saved_at: None, holding: false, careful })
+        let careful = Careful::after(&mut cursor, store.ended_badly(), Timestamp::now());
+        let dirty = careful.as_ref().is_some_and(Careful::changed);
+        Ok(Self { cursor, version, dirty, saved_at: None, holding: false, careful })
     }
 
     /// Makes the claim by compare-and-swap, once, before the first delivery.
@@ -243,12 +245,15 @@ impl Pass<'_> {
     async fn work<S: Source>(&mut self, session: &mut S, view: &mut View, held: &mut Held) -> Result<Drained, Failure> {
         let began = Instant::now();
         let mut done = Drained::default();
-        if view.todo.is_empty() && view.unlisted.is_empty() && held.cursor.folder_mut(&view.name).due(Timestamp::now()).is_empty() {
+        if view.todo.is_empty()
+            && view.unlisted.is_empty()
+            && view.left_out == 0
+            && held.cursor.folder_mut(&view.name).due(Timestamp::now()).is_empty()
+        {
             return Ok(done);
         }
         let reconcile = self.reconcile(view, held).await?;
-        let key = held.cursor.folder_mut(&view.name).key().to_owned();
-        let numbering = identity::Numbering::new(&self.order.mailbox, &key, view.uid_validity);
+        let numbering = named::numbering(&self.order.mailbox, held.cursor.folder_mut(&view.name));
         let mut delivering = Delivering::new(self.fan, numbering, reconcile, tried(view, held), self.cancel);
         let ended = self.sets(session, view, held, &mut delivering, &mut done, began).await;
         // Whatever ended the pass: what the sinks have taken is recorded, each answer as it comes.
@@ -294,6 +299,7 @@ impl Pass<'_> {
             };
             let set = match set {
                 Some(set) => set,
+                None if view.left_out > 0 => return Err(Failure::Full(cursor::Full::Names)),
                 None if view.unlisted.is_empty() => return Ok(()),
                 None => {
                     view.list_next(session, held, Timestamp::now()).await?;
@@ -313,14 +319,26 @@ impl Pass<'_> {
             let (fetched, saved) = tokio::join!(fetching, held.save_if_due(self.store, &self.order.id));
             Careful::behind(held, &view.name, &set);
             saved?;
+            // A trouble of the server's, told of single messages.
+            let fetched = fetched.and_then(|()| delivering.take_refusal().map_or(Ok(()), Err));
             let (given, given_bytes) = delivering.take_given();
             asked += set.len();
             bytes += given_bytes;
             tried = tried.union(&set);
             view.todo = view.todo.difference(&given);
             let deferred = {
-                let settled = delivering.take();
-                self.apply(settled, view, held, done)
+                // Under care the next record must tell of this set what came of it: an attempt left open would count against a message.
+                if held.careful.is_some() || set.len() == 1 {
+                    delivering.finish().await;
+                    let mut deferred = None;
+                    while let Some(settled) = delivering.next().await {
+                        deferred = self.apply(settled, view, held, done).or(deferred);
+                    }
+                    deferred
+                } else {
+                    let settled = delivering.take();
+                    self.apply(settled, view, held, done)
+                }
             };
             if let Some(fault) = deferred {
                 return Err(Failure::Sink(fault));
@@ -363,11 +381,11 @@ impl Pass<'_> {
         let size = self.size.next().min(room.max(u64::from(full.is_none())));
         let refuses = self.fan.refuses();
         let folder = held.cursor.folder_mut(&view.name);
-        if refuses && let Some(suspect) = due(session, folder, tried, now, &mut held.dirty).await? {
+        if refuses && let Some(suspect) = due(session, folder, view.named, tried, now, &mut held.dirty).await? {
             return Ok(Some(suspect));
         }
         let waiting = folder.deferred().len();
-        if let Some(set) = deferred(session, folder, tried, self.size.next(), &mut held.dirty).await? {
+        if let Some(set) = deferred(session, folder, view.named, tried, self.size.next(), &mut held.dirty).await? {
             // Where a sink refuses message after message, another one shows whether these few are to blame.
             let probe = if refuses && tried.is_empty() && waiting < DEFERRED_FEW && room > 0 { 1 } else { 0 };
             return Ok(Some(fit(set.union(&view.todo.take_highest(probe)))));
@@ -378,7 +396,7 @@ impl Pass<'_> {
         if !fresh.is_empty() && full.is_none() {
             return Ok(Some(fit(if refuses { fresh.take_highest(size) } else { fresh.take_lowest(size) })));
         }
-        if let Some(owed) = due(session, folder, tried, now, &mut held.dirty).await? {
+        if let Some(owed) = due(session, folder, view.named, tried, now, &mut held.dirty).await? {
             return Ok(Some(owed));
         }
         let backlog = match full {
@@ -401,9 +419,10 @@ impl Pass<'_> {
             decided.insert(*uid);
             folder.anchor(*uid, *fingerprint);
         }
-        for (uid, old) in &claimed {
+        for (uid, old, fingerprint) in &claimed {
             if folder.claim(*old) {
                 decided.insert(*uid);
+                folder.anchor(*uid, *fingerprint);
             } else {
                 warn!(folder = view.name, uid, "an old copy stands for two messages; this one is delivered anew");
                 view.todo.insert(*uid);
@@ -468,17 +487,17 @@ impl Pass<'_> {
             });
         }
         // Above the bound old copies cannot be told from this numbering's own: extra copies then, never a loss.
-        if view.surveyed != Some(true) || view.top > RECONCILED {
+        let numbers = named::numbers(folder, view.top);
+        if view.surveyed != Some(true) || numbers.len() > u64::from(RECONCILED) {
             return Ok(None);
         }
         let below = folder.baseline().and_then(|baseline| baseline.uid_next).unwrap_or(u32::MAX);
         let own = match &view.own {
             Some(own) => Arc::clone(own),
             None => {
-                let numbering = identity::Numbering::new(&self.order.mailbox, folder.key(), view.uid_validity);
-                let top = view.top;
+                let numbering = named::numbering(&self.order.mailbox, folder);
                 // Up to millions of hashes: off the threads that serve other mailboxes.
-                let own = tokio::task::spawn_blocking(move || (1..=top).map(|uid| numbering.placement(uid)).collect::<HashSet<_>>());
+                let own = tokio::task::spawn_blocking(move || numbers.iter().map(|uid| numbering.placement(uid)).collect::<HashSet<_>>());
                 Arc::clone(view.own.insert(Arc::new(own.await.map_err(|_| self.fan.fault(sink::Error::Gone))?)))
             }
         };
@@ -500,6 +519,7 @@ fn tried(view: &View, held: &Held) -> Tried {
 async fn due<S: Source>(
     session: &mut S,
     folder: &mut Folder,
+    named: bool,
     tried: &UidSet,
     now: Timestamp,
     dirty: &mut bool,
@@ -508,6 +528,10 @@ async fn due<S: Source>(
         let listed = session.list(uid, uid).await?;
         if !listed.is_empty() {
             return Ok(Some(listed));
+        }
+        if named {
+            // A name that is lacking decides nothing.
+            break;
         }
         folder.decide(&UidSet::from_range(uid, uid));
         *dirty = true;
@@ -519,6 +543,7 @@ async fn due<S: Source>(
 async fn deferred<S: Source>(
     session: &mut S,
     folder: &mut Folder,
+    named: bool,
     tried: &UidSet,
     size: u64,
     dirty: &mut bool,
@@ -530,13 +555,16 @@ async fn deferred<S: Source>(
         set.remove_range(first.saturating_add(DEFERRED_WINDOW), u32::MAX);
         let listed = session.list(first, set.last().unwrap_or(first)).await?;
         let gone = set.difference(&listed);
-        if !gone.is_empty() {
+        if !gone.is_empty() && !named {
             folder.decide(&gone);
             *dirty = true;
         }
         let set = set.intersection(&listed);
         if !set.is_empty() {
             return Ok(Some(set));
+        }
+        if named {
+            return Ok(None);
         }
     }
 }

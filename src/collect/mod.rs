@@ -1,7 +1,7 @@
 //! Collecting from one mailbox: the work order, the loop, one bounded drain, and what is told of it.
 //! Knows sources and sinks by their traits, never Kubernetes: cursors come through [`CursorStore`].
 //!
-//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `view` (listing) → `drain` (one bounded pass over a session)
+//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `view` (listing; `named`: POP3's unique-ids) → `drain` (one bounded pass over a session)
 //! → `delivery` (from FETCH responses to batches) → `fan` (from batches to the sinks) → `streak` (what a sink's refusals are about) → `settle`
 //! (what becomes of delivered messages on the server), `careful` (after a process that ended in mid-fetch).
 
@@ -10,6 +10,7 @@ mod delivery;
 mod drain;
 mod fan;
 mod lately;
+mod named;
 mod pace;
 mod settle;
 mod streak;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
 pub use lately::Lately;
@@ -36,7 +38,7 @@ use crate::diagnosis::Diagnosis;
 use crate::entra;
 use crate::sink::Spool;
 use crate::sink::file::FileRoot;
-use crate::source::{Settle, imap};
+use crate::source::{self, Session, Settle, imap, pop3};
 
 /// What every task of a process shares.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub struct Environment {
     pub tokens: entra::Tokens,
     /// How to reach Exchange's IMAP.
     pub imap: imap::Connector,
+    /// How to reach Exchange's POP3.
+    pub pop3: pop3::Connector,
     /// The file sink's root, where one was given.
     pub file_root: Option<Arc<FileRoot>>,
     /// The spool, where one was given.
@@ -61,6 +65,25 @@ pub struct Environment {
     pub lately: Mutex<Lately>,
 }
 
+impl Environment {
+    /// Connects and logs in, by the protocol of the order.
+    pub async fn open(&self, order: &Collector, token: &SecretString) -> Result<Session, source::Error> {
+        let (mailbox, most) = (&order.mailbox, order.max_message_bytes);
+        Ok(match order.protocol {
+            Protocol::Imap => Session::Imap(self.imap.open(mailbox, token, most).await?),
+            Protocol::Pop3 => Session::Pop3(Box::new(self.pop3.open(mailbox, token, most).await?)),
+        })
+    }
+
+    /// The server that it opens a mailbox on.
+    pub fn host(&self, protocol: Protocol) -> &str {
+        match protocol {
+            Protocol::Imap => &self.imap.host,
+            Protocol::Pop3 => &self.pop3.host,
+        }
+    }
+}
+
 /// Which resource a work order comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CollectorId {
@@ -72,6 +95,26 @@ pub struct CollectorId {
     pub uid: String,
 }
 
+/// How a mailbox is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// IMAP.
+    #[default]
+    Imap,
+    /// POP3.
+    Pop3,
+}
+
+impl Protocol {
+    /// The application permission that it needs.
+    pub fn role(self) -> &'static str {
+        match self {
+            Self::Imap => "IMAP.AccessAsApp",
+            Self::Pop3 => "POP.AccessAsApp",
+        }
+    }
+}
+
 /// A validated work order. Nobody downstream sees the resource itself.
 #[derive(Clone, Debug)]
 pub struct Collector {
@@ -81,6 +124,8 @@ pub struct Collector {
     pub generation: i64,
     /// The mailbox, lower case.
     pub mailbox: String,
+    /// How it is read.
+    pub protocol: Protocol,
     /// Folders, UTF-8 names, at least one; the first is the one with push.
     pub folders: Vec<String>,
     /// The app's credential.
@@ -107,6 +152,7 @@ impl Collector {
             id,
             generation: _,
             mailbox,
+            protocol,
             folders,
             credential,
             interval,
@@ -118,6 +164,7 @@ impl Collector {
         } = self;
         *id == other.id
             && *mailbox == other.mailbox
+            && *protocol == other.protocol
             && *folders == other.folders
             && credential.same(&other.credential)
             && *interval == other.interval
@@ -243,6 +290,10 @@ pub trait CursorStore: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<Version, StoreError>>;
     /// Shortest time between two writes of one cursor (law 5).
     fn pace(&self) -> Duration;
+    /// The process that used this store before ended without saying so. Where that stands in each cursor (`draining`), the store need not know.
+    fn ended_badly(&self) -> bool {
+        false
+    }
     /// Who this process is, for `holder`; `None` where the store shuts others out by itself (a locked folder), so that no claim is written.
     fn holder(&self) -> Option<crate::cursor::Holder>;
 }

@@ -184,6 +184,7 @@ impl Stage {
             id,
             generation: 1,
             mailbox: "a@contoso.fr".into(),
+            protocol: Protocol::Imap,
             folders: vec!["INBOX".into()],
             credential: Arc::new(credential),
             interval: Duration::from_secs(300),
@@ -218,7 +219,7 @@ impl Stage {
         held.cursor.serve(&self.fan.names());
         self.fan.remember(held.cursor.refused_of_late(Timestamp::now()));
         let mut session = Mailbox(self.mailbox.clone());
-        let mut view = View::open(&mut session, "INBOX", Access::Examine, &mut held, Timestamp::now()).await?;
+        let mut view = View::open(&mut session, "INBOX", Access::Examine, &mut held, &self.order.mailbox, Timestamp::now()).await?;
         let (mut size, cancel, mut tell) = (SetSize::default(), CancellationToken::new(), |_: &Drained, _| {});
         let mut collected = 0;
         loop {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tracing::warn;
 
 use super::drain::Held;
+use super::named;
 use crate::cursor::{Folder, Numbering, UidSet};
 use crate::source::{self, Access, Source};
 
@@ -32,6 +33,10 @@ pub(super) struct View {
     pub own: Option<Arc<HashSet<[u8; 8]>>>,
     /// Whether the sink holds messages of an older numbering; looked up once a session.
     pub surveyed: Option<bool>,
+    /// Messages have names (POP3).
+    pub named: bool,
+    /// Messages listed that the cursor has no room to number.
+    pub left_out: u64,
 }
 
 impl View {
@@ -41,9 +46,18 @@ impl View {
         name: &str,
         access: Access,
         held: &mut Held,
+        mailbox: &str,
         now: Timestamp,
     ) -> Result<Self, source::Error> {
         let opened = session.open(name, access).await?;
+        if session.names().is_some() {
+            let (name, uid_validity, window) = (name.to_owned(), opened.uid_validity, u32::MAX);
+            let (todo, unlisted) = (UidSet::new(), UidSet::new());
+            let mut view =
+                Self { name, uid_validity, todo, unlisted, top: 0, window, own: None, surveyed: None, named: false, left_out: 0 };
+            named::open(session, &mut view, held, mailbox, now).await?;
+            return Ok(view);
+        }
         let folder = held.cursor.folder_mut(name);
         if folder.opened(opened.uid_validity, opened.uid_next, now) == Numbering::Renumbered {
             warn!(
@@ -56,7 +70,8 @@ impl View {
         let unlisted = folder.undecided(top);
         let window = if opened.exists <= WINDOW { u32::MAX } else { WINDOW };
         let (name, uid_validity) = (name.to_owned(), opened.uid_validity);
-        let mut view = Self { name, uid_validity, todo: UidSet::new(), unlisted, top, window, own: None, surveyed: None };
+        let mut view =
+            Self { name, uid_validity, todo: UidSet::new(), unlisted, top, window, own: None, surveyed: None, named: false, left_out: 0 };
         // Opening tells what is new, so that the first listing may go to what was there before; together they are a look. Each message has a
         // UID below UIDNEXT: one that leaves too few for those that exist is no more believed than none.
         if opened.uid_next.is_none_or(|next| next <= opened.exists) {
@@ -67,9 +82,10 @@ impl View {
         Ok(view)
     }
 
-    /// Lists what the server has got since the last look, and the young gaps again.
+    /// Lists what the server has got since the last look, and the young gaps again. Where messages have names, a session shows what was there
+    /// when it began and no more.
     pub(super) async fn look<S: Source>(&mut self, session: &mut S, held: &mut Held, now: Timestamp) -> Result<(), source::Error> {
-        self.list_new(session, held, now).await
+        if self.named { Ok(()) } else { self.list_new(session, held, now).await }
     }
 
     async fn list_new<S: Source>(&mut self, session: &mut S, held: &mut Held, now: Timestamp) -> Result<(), source::Error> {
@@ -103,7 +119,7 @@ impl View {
 
     /// What is listed and not yet decided, and what is owed.
     pub(super) fn pending(&self, held: &Held) -> u64 {
-        self.todo.len() + held.cursor.folder(&self.name).map_or(0, |folder| folder.owed().len() as u64)
+        self.todo.len() + self.left_out + held.cursor.folder(&self.name).map_or(0, |folder| folder.owed().len() as u64)
     }
 
     /// When an owed message or a young gap wants another try.

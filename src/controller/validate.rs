@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::status::bounded;
 use crate::api::{self, AppRegistration, MailboxCollector, MailboxCollectorSpec};
-use crate::collect::{Collector, CollectorId, NamedSink};
+use crate::collect::{Collector, CollectorId, NamedSink, Protocol};
 use crate::source::Settle;
 
 pub use error::Error;
@@ -124,6 +124,7 @@ fn order(object: &MailboxCollector, spec: Spec, credential: crate::entra::Creden
         id: spec.id,
         generation: object.metadata.generation.unwrap_or_default(),
         mailbox: spec.mailbox,
+        protocol: spec.protocol,
         folders: vec![INBOX.to_owned()],
         credential: Arc::new(credential),
         interval: spec.interval,
@@ -177,6 +178,8 @@ pub struct Spec {
     pub id: CollectorId,
     /// The mailbox, lower case.
     pub mailbox: String,
+    /// How it is read.
+    pub protocol: Protocol,
     /// Where its credential is, in its namespace.
     pub credentials: Credentials,
     /// Longest time between two looks.
@@ -198,7 +201,7 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     let mailbox = grammar::mailbox(&spec.mailbox).ok_or_else(|| {
         wrong("spec.mailbox", Excerpt(&spec.mailbox), "is not a mailbox address", "write user@domain, for example invoices@contoso.com")
     })?;
-    mail::protocol(spec)?;
+    let protocol = mail::protocol(spec)?;
     let credentials = credentials(spec)?;
     mail::folders(spec)?;
     let interval = mail::interval(spec)?;
@@ -207,7 +210,8 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     let after_delivery = mail::after_delivery(spec)?;
     let sinks = sinks::sinks(spec, &id.namespace, options)?;
     let requested_at = annotations(object)?;
-    Ok(Spec { id, mailbox, credentials, interval, push: spec.push.unwrap_or(true), after_delivery, sinks, requested_at })
+    let push = spec.push.unwrap_or(protocol == Protocol::Imap);
+    Ok(Spec { id, mailbox, protocol, credentials, interval, push, after_delivery, sinks, requested_at })
 }
 
 fn wrong(field: &str, value: Excerpt<'_>, problem: impl std::fmt::Display, way_out: &'static str) -> Error {

@@ -5,6 +5,7 @@
 //! asked for. Only a set can say of each UID whether it may be forgotten (law 1).
 
 mod folder;
+mod names;
 mod stored;
 mod uid_set;
 
@@ -13,7 +14,11 @@ mod history_tests;
 #[cfg(test)]
 mod tests;
 
-pub use folder::{Anchor, Baseline, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, Numbering, Owe, Owed, OwedReason, Quarantined, YOUNG};
+pub use folder::{
+    ABSENCE_LASTS, Anchor, Baseline, Ended, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, NamedListing, Numbering, Owe, Owed, OwedReason,
+    Quarantined, YOUNG,
+};
+pub use names::{FIRST_GIVEN, MAX_NAMES, MAX_SHARED, Name, Names, Numbered, TooManyShared};
 pub use uid_set::{MAX_TEXT, ParseError, UidSet};
 
 use jiff::{SignedDuration, Timestamp};
@@ -75,6 +80,9 @@ pub enum Full {
     /// [`MAX_BYTES`]: one more owed message might not fit.
     #[error("the cursor has reached {MAX_BYTES} bytes")]
     Bytes,
+    /// By POP3, [`MAX_NAMES`] or [`MAX_BYTES`]: the mailbox holds more messages than can be remembered by name.
+    #[error("the mailbox holds more messages than POP3's unique-ids can be remembered of")]
+    Names,
     /// [`MAX_RANGES`] in a folder. Listings and the work of [`Folder::between`] lower the number.
     #[error("a folder's decided messages lie in more than {MAX_RANGES} ranges")]
     Ranges,
@@ -138,10 +146,10 @@ impl Cursor {
             Some(Full::Owed)
         } else if self.folders.iter().any(|folder| folder.unsettled().range_count() >= MAX_UNSETTLED_RANGES) {
             Some(Full::Unsettled)
-        } else if self.folders.iter().any(|folder| folder.decided().range_count() >= MAX_RANGES) {
+        } else if self.folders.iter().any(|folder| folder.names().is_none() && folder.decided().range_count() >= MAX_RANGES) {
             Some(Full::Ranges)
         } else if self.stored_bytes().saturating_add(ENTRY_BYTES) > MAX_BYTES {
-            Some(Full::Bytes)
+            Some(if self.folders.iter().any(|folder| folder.names().is_some()) { Full::Names } else { Full::Bytes })
         } else {
             None
         }

@@ -71,6 +71,8 @@ sayings! {
     AllRefused,
     Throttled { wait: Option<Duration> = None },
     TokenRanOut,
+    /// Another POP3 session has it.
+    MailboxInUse { text: &'a str = "…" },
     FolderMissing,
     /// The folder that `afterDelivery` moves into.
     TargetMissing,

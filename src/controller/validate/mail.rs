@@ -8,16 +8,41 @@ use super::{
     DEFAULT_INTERVAL, DEFAULT_MAX_MESSAGE_BYTES, Error, INBOX, LONGEST_INTERVAL, SHORTEST_INTERVAL, not_built, plainly_wrong, wrong,
 };
 use crate::api::{self, MailboxCollectorSpec};
+use crate::collect::Protocol;
 use crate::source::Settle;
 
 /// Longest name of a folder, in bytes, as in the schema.
 const LONGEST_FOLDER: usize = 512;
 
-pub(super) fn protocol(spec: &MailboxCollectorSpec) -> Result<(), Error> {
+pub(super) fn protocol(spec: &MailboxCollectorSpec) -> Result<Protocol, Error> {
     match spec.protocol.as_deref() {
-        None | Some(api::PROTOCOL_IMAP) => Ok(()),
-        Some(api::PROTOCOL_POP3) => Err(not_built("spec.protocol: POP3", "write protocol: IMAP in a new MailboxCollector")),
-        Some(other) => Err(wrong("spec.protocol", Excerpt(other), "is not a protocol", "write IMAP, or remove the field")),
+        None | Some(api::PROTOCOL_IMAP) => Ok(Protocol::Imap),
+        Some(api::PROTOCOL_POP3) => only_by_imap(spec).map(|()| Protocol::Pop3),
+        Some(other) => Err(wrong("spec.protocol", Excerpt(other), "is not a protocol", "write IMAP or POP3, or remove the field")),
+    }
+}
+
+/// What a mailbox cannot do by POP3.
+fn only_by_imap(spec: &MailboxCollectorSpec) -> Result<(), Error> {
+    if spec.folders.is_some() {
+        let way_out = "remove it, or write protocol: IMAP in a new MailboxCollector";
+        return Err(plainly_wrong("spec.folders", "does not go with POP3, which knows only the inbox", way_out));
+    }
+    if spec.push == Some(true) {
+        let way_out = "remove it, or write protocol: IMAP in a new MailboxCollector";
+        return Err(plainly_wrong("spec.push", "does not go with POP3, which announces no mail", way_out));
+    }
+    match spec.after_delivery.as_ref().and_then(|after| after.action.as_deref()) {
+        Some(action @ ("MarkSeen" | "Move")) => {
+            let way_out = "write afterDelivery: {action: Keep} or {action: Delete}, or protocol: IMAP in a new MailboxCollector";
+            Err(wrong(
+                "spec.afterDelivery.action",
+                Excerpt(action),
+                "does not go with POP3, which can only keep or delete a message",
+                way_out,
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

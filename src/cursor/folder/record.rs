@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::Deserialize;
 
-use super::{Anchor, Baseline, Claims, Folder, Owed, Quarantined, Seen, UidSet};
+use super::{Anchor, Baseline, Claims, Folder, Names, Owed, Quarantined, Seen, UidSet};
 
 /// The stored form as it is read; every field may be missing.
 #[derive(Deserialize)]
@@ -29,11 +29,12 @@ pub(super) struct Stored {
     baseline: Option<Baseline>,
     #[serde(default)]
     claimed: Claims,
+    names: Option<Names>,
 }
 
 impl From<Stored> for Folder {
     fn from(stored: Stored) -> Self {
-        let Stored { name, key, uid_validity, decided, owed, unsettled, trying, quarantined, anchors, baseline, claimed } = stored;
+        let Stored { name, key, uid_validity, decided, owed, unsettled, trying, quarantined, anchors, baseline, claimed, names } = stored;
         let covered: UidSet = owed.iter().map(|owed| owed.uid).chain(quarantined.iter().map(|quarantined| quarantined.uid)).collect();
         Self {
             key: key.unwrap_or_else(|| name.clone()),
@@ -48,6 +49,7 @@ impl From<Stored> for Folder {
             anchors,
             baseline,
             claims: claimed,
+            names,
             seen: Seen::default(),
         }
     }

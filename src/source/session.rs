@@ -1,0 +1,90 @@
+//! A session by either protocol.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Access, Error, Intake, Opened, Settle, Source, Wake, imap, pop3};
+use crate::cursor::{Name, UidSet};
+
+/// A session with Exchange Online. See [`Source`].
+#[derive(Debug)]
+pub enum Session {
+    /// By IMAP.
+    Imap(imap::Exchange),
+    /// By POP3.
+    Pop3(Box<pop3::Exchange>),
+}
+
+impl Source for Session {
+    async fn open(&mut self, folder: &str, access: Access) -> Result<Opened, Error> {
+        match self {
+            Self::Imap(session) => session.open(folder, access).await,
+            Self::Pop3(session) => session.open(folder, access).await,
+        }
+    }
+
+    fn names(&self) -> Option<&[Name]> {
+        match self {
+            Self::Imap(session) => session.names(),
+            Self::Pop3(session) => session.names(),
+        }
+    }
+
+    fn number(&mut self, numbers: &[u32]) {
+        match self {
+            Self::Imap(session) => session.number(numbers),
+            Self::Pop3(session) => session.number(numbers),
+        }
+    }
+
+    async fn header(&mut self, uid: u32) -> Result<Option<Bytes>, Error> {
+        match self {
+            Self::Imap(session) => session.header(uid).await,
+            Self::Pop3(session) => session.header(uid).await,
+        }
+    }
+
+    async fn list(&mut self, low: u32, high: u32) -> Result<UidSet, Error> {
+        match self {
+            Self::Imap(session) => session.list(low, high).await,
+            Self::Pop3(session) => session.list(low, high).await,
+        }
+    }
+
+    async fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> Result<(), Error> {
+        match self {
+            Self::Imap(session) => session.fetch(uids, intake).await,
+            Self::Pop3(session) => session.fetch(uids, intake).await,
+        }
+    }
+
+    async fn settle(&mut self, uids: &UidSet, how: &Settle) -> Result<(), Error> {
+        match self {
+            Self::Imap(session) => session.settle(uids, how).await,
+            Self::Pop3(session) => session.settle(uids, how).await,
+        }
+    }
+
+    async fn unsettled(&mut self, uids: &UidSet, how: &Settle) -> Result<UidSet, Error> {
+        match self {
+            Self::Imap(session) => session.unsettled(uids, how).await,
+            Self::Pop3(session) => session.unsettled(uids, how).await,
+        }
+    }
+
+    async fn wait(&mut self, max: Duration, interrupt: impl Future<Output = ()> + Send) -> Result<Wake, Error> {
+        match self {
+            Self::Imap(session) => session.wait(max, interrupt).await,
+            Self::Pop3(session) => session.wait(max, interrupt).await,
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Self::Imap(session) => session.close().await,
+            Self::Pop3(session) => session.close().await,
+        }
+    }
+}
