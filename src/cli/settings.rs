@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use clap::{Args, ValueEnum};
 use tokio::sync::Semaphore;
@@ -128,6 +128,7 @@ impl Settings {
             logins: Pacer::new(logins_per_second),
             work: Arc::new(Semaphore::new(at_once)),
             metrics,
+            lately: Mutex::default(),
         })
     }
 }

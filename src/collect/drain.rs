@@ -90,12 +90,10 @@ impl Held {
         if self.holding {
             return Ok(());
         }
-        let Some(mut holder) = store.holder() else {
-            self.holding = true;
-            return Ok(());
-        };
-        holder.epoch = self.cursor.holder.as_ref().map_or(0, |before| before.epoch).saturating_add(1);
-        self.cursor.holder = Some(holder);
+        if let Some(mut holder) = store.holder() {
+            holder.epoch = self.cursor.holder.as_ref().map_or(0, |before| before.epoch).saturating_add(1);
+            self.cursor.holder = Some(holder);
+        }
         self.cursor.draining = true;
         self.dirty = true;
         self.save(store, id).await?;

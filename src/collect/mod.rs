@@ -8,19 +8,21 @@
 mod careful;
 mod delivery;
 mod drain;
+mod lately;
 mod pace;
 mod settle;
 mod task;
 mod tell;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+pub use lately::Lately;
 pub use pace::Pacer;
 pub use task::{End, Task, Wanted};
 
@@ -48,6 +50,8 @@ pub struct Environment {
     pub work: Arc<Semaphore>,
     /// Figures.
     pub metrics: Metrics,
+    /// How the mailboxes of each app fared, for diagnosis.
+    pub lately: Mutex<Lately>,
 }
 
 /// Which resource a work order comes from.

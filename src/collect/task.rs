@@ -2,7 +2,7 @@
 //! It ends only when cancelled, when its claim on the cursor is lost, or (for one pass) when the mailbox is done. Any failure consumes the session.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -227,6 +227,7 @@ impl Task {
         let access = if order.after_delivery.is_some() { Access::Select } else { Access::Examine };
         let mut view = View::open(session, folder, access, held, Timestamp::now()).await?;
         held.worked_with(&order.credential.client_id);
+        environment.lately.lock().unwrap_or_else(PoisonError::into_inner).opened(&order, Timestamp::now());
         let mut in_vain = 0;
         loop {
             self.good(|progress| &mut progress.mailbox);

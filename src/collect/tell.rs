@@ -1,5 +1,6 @@
 //! What a task tells of itself: stages that work, failures with their diagnosis and the pause that follows. It decides nothing about messages.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,7 +9,7 @@ use tracing::{info, warn};
 use super::drain::{Failure, Held};
 use super::task::{End, ROLE, Task, Wanted};
 use super::{Progress, Stage, StoreError};
-use crate::diagnosis::{self, Condition, Context, Diagnosis, Retry};
+use crate::diagnosis::{self, Condition, Context, Diagnosis, Known, Retry};
 use crate::schedule;
 use crate::source::{self, Settle, Step};
 
@@ -40,7 +41,8 @@ impl Task {
             Failure::Store(StoreError::Conflict) => return Err(End::Lost),
             // A store that answers no more, or refuses (missing rights, say), is told once it lasts.
             Failure::Store(StoreError::Unavailable(text)) if failures >= STORE_FAILURES => {
-                self.diagnose(&diagnosis::Failure::Unreadable(text)).await
+                // Unlike a record that cannot be read, this may pass by itself.
+                Diagnosis { retry: Retry::BackOff { at_least: None }, ..self.diagnose(&diagnosis::Failure::Unreadable(text)).await }
             }
             Failure::Store(error @ StoreError::Unavailable(_)) => {
                 warn!(%error, failures, "the cursor's store failed; nothing is decided");
@@ -109,6 +111,11 @@ impl Task {
         // Read afresh: another mailbox of the app, or an earlier session of this one, may have worked since.
         let cursor = self.environment.cursors.load(&self.order.id).await.ok().flatten();
         let worked_before = cursor.is_some_and(|(cursor, _)| cursor.worked_with.as_deref() == Some(credential.client_id.as_str()));
+        let mut lately = self.environment.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = matches!(failure, diagnosis::Failure::Source(source::Error::Refused { step: Step::Authenticate | Step::Probe, .. }));
+        if refused && worked_before {
+            lately.refused(&self.order, Timestamp::now());
+        }
         // What is missing may be where messages are moved to.
         let target = match (failure, &self.order.after_delivery) {
             (diagnosis::Failure::Source(source::Error::Refused { step: Step::Settle, .. }), Some(Settle::Move(target))) => Some(target),
@@ -126,6 +133,7 @@ impl Task {
             folder: target.or(self.order.folders.first()).map_or("INBOX", String::as_str),
             authority: self.environment.tokens.authority(credential),
             imap_host: &self.environment.imap.host,
+            known: Known { others: lately.others(&self.order, Timestamp::now()), ..Known::default() },
         };
         diagnosis::diagnose(failure, &context)
     }

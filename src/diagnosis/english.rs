@@ -4,11 +4,10 @@
 //! connection using OAuth".
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use super::{Context, Saying, bounded};
+use super::Context;
+use super::saying::Saying;
+use super::words::{quoted, shell};
 use crate::source::Extension;
-
-/// Longest text of somebody else's in a message, in bytes.
-const QUOTED: usize = 200;
 
 const LATE: &str = "A change takes effect within minutes, at times an hour.";
 
@@ -19,7 +18,7 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         Saying::EntraUnreachable { text } => {
             format!("Cannot reach {authority}: {}. Allow egress to it (TCP 443, for Microsoft's).", quoted(text))
         }
-        Saying::EntraBusy { status } => format!("Entra is busy (HTTP {status}); it is tried again by itself."),
+        Saying::EntraBusy { status, wait: _ } => format!("Entra is busy (HTTP {status}); it is tried again by itself."),
         Saying::EntraOdd { what } => {
             format!("The answer of {authority} holds no token: {what}. Does something between answer in Entra's place?")
         }
@@ -100,11 +99,35 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
             quoted(&roles.join(", "))
         ),
         Saying::AppUnknownToExchange => app_unknown_to_exchange(context),
+        Saying::MailboxOfAnotherTenant { token, mailbox: home } => format!(
+            "{mailbox} lies in tenant {}, the app's token is for tenant {}. Register the app in the mailbox's tenant and put that tenant's id into \
+             key tenantId of Secret {credential_name}, or correct the mailbox's address.",
+            quoted(home),
+            quoted(token)
+        ),
+        Saying::OnlyThisMailboxRefused { works } => format!(
+            "Exchange refuses {mailbox}, while the app opens {}: its registration is right. Check the mailbox's address, whether it exists and has \
+             a licence. {LATE}",
+            works.map_or_else(|| "another mailbox".to_owned(), quoted)
+        ),
         Saying::PopRefused => pop_refused(context),
+        Saying::PopOff => format!(
+            "POP3 refuses {mailbox}, which IMAP opens with the same token: POP3 is off for it. Run in Exchange Online PowerShell: Set-CASMailbox \
+             -Identity {} -PopEnabled $true. {LATE}",
+            shell(mailbox)
+        ),
+        Saying::PopTokenRefused { bytes } => format!(
+            "Exchange's POP3 refuses tokens of more than 4096 characters{}. Register an app that has POP.AccessAsApp alone, or collect by IMAP.",
+            bytes.map(|bytes| format!(" (this one has {bytes})")).unwrap_or_default()
+        ),
         Saying::AccessMissing => access_missing(context, protocol),
         Saying::RefusedAfterSuccess => format!(
             "Exchange refuses {mailbox} for now; it worked before. If this lasts over 30 minutes, look for a service incident, and check the app's \
              FullAccess and whether {protocol} is enabled for the mailbox."
+        ),
+        Saying::AllRefused => format!(
+            "Exchange refuses all mailboxes of app {client_id} at once, which worked before: probably an incident of Exchange Online. It is tried \
+             again by itself; see the service health of Microsoft 365."
         ),
         Saying::Throttled { wait: Some(wait) } => {
             let minutes = wait.as_secs().div_ceil(60).max(1);
@@ -131,7 +154,7 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
                  $sp.Identity -AccessRights FullAccess. Or write afterDelivery: {{action: Keep}}. {LATE}"
             )
         }
-        Saying::SettlingUnsupported(extension) => format!(
+        Saying::SettlingUnsupported { extension } => format!(
             "{imap_host} does not offer {extension}, which spec.afterDelivery needs; mail is collected and stays in the mailbox. Write \
              afterDelivery: {{action: {}}}, or {{action: Keep}}.",
             match extension {
@@ -148,6 +171,10 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         Saying::NoAnswerInTime => format!("{imap_host} did not answer in time."),
         Saying::ServerClosed => format!("{imap_host} closed the connection."),
         Saying::ServerRefused { text } => format!("{imap_host} answered: {}", quoted(text)),
+        Saying::CommandRefused { text } => format!(
+            "{imap_host} did not take a command: {}. This is a fault of the program, not of your set-up; please report it.",
+            quoted(text)
+        ),
         Saying::NotUnderstood { what } => format!("{imap_host} sent something that cannot be used: {what}."),
         Saying::SessionGivenUp => format!("The session with {imap_host} was given up after a failure."),
         Saying::SinksTakeNoMore => "The sinks take no more for now; nothing is lost.".to_owned(),
@@ -166,7 +193,7 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
             "{path} holds more than {limit} messages, too many to look for copies among them. Let the document system take them away, or give \
              another path."
         ),
-        Saying::CursorFull(full) => format!(
+        Saying::CursorFull { full } => format!(
             "Collecting is stopped so that nothing is lost: {full}. Look at what keeps these messages from being collected; they are untouched \
              on the server."
         ),
@@ -222,40 +249,4 @@ fn object_id(context: &Context<'_>) -> (String, String) {
             "the one shown under Enterprise applications → the app → Overview (not under App registrations)".to_owned(),
         ),
     }
-}
-
-/// One word for PowerShell and for a POSIX shell: people paste these lines, and an address may hold quotes or dollars.
-fn shell(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'@');
-    let starts_plainly = word.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    if starts_plainly && word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        // PowerShell takes typographic quotes for the plain one; each is doubled within.
-        let mut quoted = String::from("'");
-        for character in word.chars().filter(|character| !character.is_control()) {
-            if matches!(character, '\'' | '\u{2018}' | '\u{2019}' | '\u{201a}' | '\u{201b}') {
-                quoted.push(character);
-            }
-            quoted.push(character);
-        }
-        quoted.push('\'');
-        quoted
-    }
-}
-
-/// Somebody else's words: bounded, in one line, without what changes from answer to answer (Exchange puts names of servers into brackets).
-fn quoted(text: &str) -> String {
-    let mut kept = String::new();
-    let mut depth = 0_usize;
-    for character in text.chars() {
-        match character {
-            '[' => depth += 1,
-            ']' if depth > 0 => depth -= 1,
-            _ if depth == 0 => kept.push(character),
-            _ => {}
-        }
-    }
-    let words: Vec<&str> = kept.split_whitespace().collect();
-    bounded(words.join(" ").trim_end_matches(['.', ' ']), QUOTED)
 }

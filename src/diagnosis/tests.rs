@@ -26,6 +26,7 @@ fn context() -> Context<'static> {
         folder: "INBOX",
         authority: "https://login.microsoftonline.com",
         imap_host: "outlook.office365.com:993",
+        known: Known::default(),
     }
 }
 
@@ -308,6 +309,179 @@ fn what_exchange_refuses_means_what_its_place_and_history_say() {
 }
 
 #[test]
+fn what_is_known_of_others_tells_apart_what_exchange_says_alike() {
+    let refused = said(Step::Authenticate, Refusal::No, "AUTHENTICATE failed.");
+    let not_connected = said(Step::Probe, Refusal::Bad, "User is authenticated but not connected.");
+    let unavailable = said(Step::Authenticate, Refusal::No, "Protocol error. Connection is closed. 10");
+    let known = |others| Known { others, ..Known::default() };
+    let pop = Context { role: "POP.AccessAsApp", ..context() };
+    let probed = |probe| Known { imap_probe: Some(probe), ..Known::default() };
+    use super::SetupStep as S;
+    for (row, error, context, reason, step, confidence, words) in [
+        (
+            21,
+            &refused,
+            Context { known: Known { tenants: Some(("t-1", "t-2")), ..Known::default() }, ..context() },
+            Reason::AuthenticationRefused,
+            S::MailboxAddress,
+            Confidence::Medium,
+            "factures@contoso.fr lies in tenant t-2, the app's token is for tenant t-1",
+        ),
+        (
+            22,
+            &refused,
+            Context { known: Known { tenants: Some(("T-1", "t-1")), ..Known::default() }, ..context() },
+            Reason::ServicePrincipalNotRegistered,
+            S::ServicePrincipal,
+            Confidence::Medium,
+            "New-ServicePrincipal",
+        ),
+        (
+            23,
+            &refused,
+            Context { known: known(Others::Work(Some("ventes@contoso.fr"))), ..context() },
+            Reason::AuthenticationRefused,
+            S::MailboxAddress,
+            Confidence::Medium,
+            "the app opens ventes@contoso.fr",
+        ),
+        (
+            23,
+            &refused,
+            Context { known: known(Others::Work(None)), ..context() },
+            Reason::AuthenticationRefused,
+            S::MailboxAddress,
+            Confidence::Medium,
+            "the app opens another mailbox",
+        ),
+        (
+            24,
+            &not_connected,
+            Context { known: known(Others::Work(None)), ..context() },
+            Reason::AccessMissingOrProtocolDisabled,
+            S::MailboxAccess,
+            Confidence::Medium,
+            "Add-MailboxPermission",
+        ),
+        (
+            25,
+            &not_connected,
+            Context { worked_before: true, known: known(Others::Work(None)), ..context() },
+            Reason::RefusedAfterSuccess,
+            S::MailboxAccess,
+            Confidence::Low,
+            "over 30 minutes",
+        ),
+        (
+            26,
+            &not_connected,
+            Context { worked_before: true, known: known(Others::AllRefused), ..context() },
+            Reason::RefusedAfterSuccess,
+            S::ExchangeReachable,
+            Confidence::Medium,
+            "probably an incident",
+        ),
+        (
+            24,
+            &not_connected,
+            Context { known: known(Others::AllRefused), ..context() },
+            Reason::AccessMissingOrProtocolDisabled,
+            S::MailboxAccess,
+            Confidence::Medium,
+            "FullAccess",
+        ),
+        // MailKit #1948: POP and tokens of more than 4,096 characters.
+        (
+            29,
+            &unavailable,
+            Context { known: Known { token_bytes: Some(5_120), ..Known::default() }, ..pop },
+            Reason::AuthenticationRefused,
+            S::Role,
+            Confidence::Medium,
+            "this one has 5120",
+        ),
+        (30, &refused, pop, Reason::AuthenticationRefused, S::ServicePrincipal, Confidence::Low, "does not say why"),
+        (
+            30,
+            &refused,
+            Context { known: probed(ImapProbe::Opens), ..pop },
+            Reason::AccessMissingOrProtocolDisabled,
+            S::MailboxAccess,
+            Confidence::High,
+            "-PopEnabled $true",
+        ),
+        (
+            22,
+            &refused,
+            Context { known: probed(ImapProbe::LogInRefused), ..pop },
+            Reason::ServicePrincipalNotRegistered,
+            S::ServicePrincipal,
+            Confidence::Medium,
+            "New-ServicePrincipal",
+        ),
+        (
+            24,
+            &refused,
+            Context { known: probed(ImapProbe::NotConnected), ..pop },
+            Reason::AccessMissingOrProtocolDisabled,
+            S::MailboxAccess,
+            Confidence::Medium,
+            "-PopEnabled $true",
+        ),
+    ] {
+        let found = find(&Failure::Source(error), &context, Language::En);
+        assert_eq!((found.diagnosis.reason, found.step, found.confidence), (reason, Some(step), confidence), "row {row}");
+        assert!(found.diagnosis.message.contains(words), "row {row}: {}", found.diagnosis.message);
+        assert_eq!(table::row(&mailbox::failed(error, &context)).number, row, "{}", found.diagnosis.message);
+    }
+}
+
+#[test]
+fn the_table_has_every_case_of_the_list_and_every_reason_a_case_or_another_origin() {
+    let rows: Vec<_> = Saying::samples().iter().map(table::row).collect();
+    let numbers: BTreeSet<u8> = rows.iter().map(|row| row.number).filter(|number| *number > 0).collect();
+    assert_eq!(numbers, (1..=33).collect());
+    // Said by validation, by the drain, by the controller or by the clock; never found out from a server's answer.
+    let elsewhere =
+        [Condition::Accepted, Condition::CredentialExpiring, Condition::QuarantineNotEmpty, Condition::Reconciling, Condition::Ready];
+    let others = ["NotYetTried", "MailboxTooLargeForPOP3", "SinkAddressNotAllowed", "SinkAuthenticationFailed"];
+    for reason in Reason::ALL {
+        let here = rows.iter().any(|row| row.reason == *reason);
+        let there = elsewhere.contains(&reason.conditions()[0]) || others.contains(&reason.as_str());
+        let both = ["QuarantineFull", "CursorUnreadable"].contains(&reason.as_str());
+        assert!(here != there || both, "{}: in the table {here}, elsewhere {there}", reason.as_str());
+    }
+    for row in rows {
+        let passing = !matches!(row.retry, Retry::Slow { .. });
+        // What passes by itself never makes a person act; only an answer that nobody knows is tried slowly and never stalls.
+        assert!(!passing || row.reason.stalls_after().is_none(), "{row:?}");
+    }
+}
+
+#[test]
+fn both_languages_say_everything_and_never_the_same() {
+    for saying in Saying::samples() {
+        let [english, french] = [Language::En, Language::Fr].map(|language| text(&saying, &context(), language));
+        assert_ne!(english, french);
+        assert!(french.len() <= LONGEST_MESSAGE && english.len() <= LONGEST_MESSAGE, "{french}");
+        // Whatever is to be pasted or clicked is the same in both.
+        for word in english.split_whitespace().filter(|word| word.starts_with('-') && word.len() > 3 || word.contains("$sp")) {
+            assert!(french.contains(word.trim_end_matches([';', '.', ','])), "{word} is not in {french}");
+        }
+        for id in [APP, OBJECT, "factures@contoso.fr"] {
+            assert_eq!(english.contains(id), french.contains(id), "{id}: {english} / {french}");
+        }
+    }
+    for reason in Reason::ALL {
+        assert_ne!(reference::meaning(*reason, Language::En), reference::meaning(*reason, Language::Fr));
+    }
+    for step in SetupStep::ALL {
+        assert_ne!(step.title(Language::En), step.title(Language::Fr));
+    }
+    assert!(SetupStep::ALL.is_sorted());
+}
+
+#[test]
 fn a_sink_that_waiting_does_not_cure_is_told_apart_from_one_that_is_busy() {
     let io = |kind: io::ErrorKind| Sink::Io { operation: "linkat", path: "ns/factures".into(), source: kind.into() };
     for (error, reason, retry, remedy) in [
@@ -389,6 +563,7 @@ fn the_same_trouble_gives_the_same_message_each_time() {
 #[test]
 fn a_message_is_bounded_and_in_one_line() {
     let long = "é\r\n".repeat(5_000);
+    let languages = [Language::En, Language::Fr];
     for failure in [
         Failure::Source(&said(Step::List, Refusal::No, &long)),
         Failure::Source(&Source::Connection { step: Step::Tls, text: long.clone() }),
@@ -397,8 +572,9 @@ fn a_message_is_bounded_and_in_one_line() {
         Failure::Claims(&claims(&long, None, false)),
     ] {
         let context = Context { mailbox: &long, ..context() };
-        let message = diagnose(&failure, &context).message;
-        assert!(message.len() <= LONGEST_MESSAGE && !message.contains(['\r', '\n']), "{message}");
+        for message in languages.map(|language| find(&failure, &context, language).diagnosis.message) {
+            assert!(message.len() <= LONGEST_MESSAGE && !message.contains(['\r', '\n']), "{message}");
+        }
     }
 }
 
