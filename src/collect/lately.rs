@@ -130,6 +130,7 @@ mod tests {
             after_delivery: None,
             sinks: Vec::new(),
             requested_at: None,
+            verb: None,
         }
     }
 

@@ -13,6 +13,7 @@ use tracing::{Instrument, debug, info, info_span};
 
 use super::drain::{Drained, Failure, Held, Pass, SINK_DEADLINE, SetSize};
 use super::settle::Settling;
+use super::verbs;
 use super::view::View;
 use super::{Collector, Environment, Progress, SinkConfig, StoreError};
 use crate::diagnosis::{self, Diagnosis};
@@ -79,6 +80,8 @@ pub struct Task {
     cancel: CancellationToken,
     size: SetSize,
     settling: Settling,
+    /// What the order asks for beyond a look is done.
+    pub(super) verb_done: bool,
     /// A pass has ended in order: this process survives what it fetches.
     proven: bool,
     /// Failures in a row: a session that brought a message, or a complete look, ends the row.
@@ -108,6 +111,7 @@ impl Task {
             size: SetSize::default(),
             settling: Settling::default(),
             proven: false,
+            verb_done: false,
             failures: 0,
             acting_on,
         }
@@ -164,6 +168,9 @@ impl Task {
         if let Some(careful) = &held.careful {
             careful.begin(&mut self.size);
         }
+        let acted = verbs::act(&order, &mut session, &mut held, &*environment.cursors).await;
+        self.verb_done |= acted.is_ok();
+        acted?;
         let gauge = environment.metrics.session();
         let result = self.serve(&mut session, &mut held, &*sink, renewal, permit).await;
         drop(gauge);

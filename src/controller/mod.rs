@@ -59,6 +59,8 @@ const CONCURRENCY: usize = 32;
 const CREDENTIAL_AGAIN: Duration = Duration::from_secs(15);
 /// How often an object that is not accepted is looked at again besides its changes.
 const REFUSED_AGAIN: Duration = Duration::from_secs(5 * 60);
+/// How soon what settles is looked at again before the first list is complete.
+const UNTIL_LISTED: Duration = Duration::from_millis(100);
 /// What an object refers to and is missing, and failures of the API server: first and longest pause.
 const MISSING_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 const FAILURE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -128,6 +130,7 @@ pub async fn run(
         queue: Queue::new(),
         attempts: Mutex::default(),
         validate: options.validate,
+        readiness: Arc::clone(&readiness),
         objects,
         fleet,
     });
@@ -238,6 +241,7 @@ struct Reconciler {
     /// Tries in a row that ended in a missing reference or a failure of the API server.
     attempts: Mutex<HashMap<Key, u32>>,
     validate: validate::Options,
+    readiness: Arc<Readiness>,
 }
 
 /// When a reconciled object is looked at again besides its changes.
@@ -320,6 +324,15 @@ impl Reconciler {
                 return Ok(Again::After(REFUSED_AGAIN));
             }
         };
+        // Before everything is seen nobody knows whether an older one collects here: what settles waits for that.
+        if spec.after_delivery.is_some() && !self.readiness.is_ready() {
+            return Ok(Again::After(UNTIL_LISTED));
+        }
+        if let Some(error) = self.conflict(object, &spec.mailbox) {
+            self.assignments.withdraw(key).await;
+            self.refuse(key, &object.metadata, refusal(&error), None);
+            return Ok(Again::After(REFUSED_AGAIN));
+        }
         let secret = spec.secret.clone();
         if object.spec.suspend == Some(true) {
             self.assignments.withdraw(key).await;
@@ -358,6 +371,15 @@ impl Reconciler {
         }
     }
 
+    /// Why this object must not be collected beside the others of its mailbox. The watch tells it when one of them changes or goes.
+    fn conflict(&self, object: &MailboxCollector, mailbox: &str) -> Option<validate::Error> {
+        let others = self.objects.of_mailbox(mailbox);
+        if others.len() < 2 {
+            return None;
+        }
+        validate::conflict(object, others.iter().filter_map(|other| other.0.as_ref().ok()), &self.validate)
+    }
+
     /// Whether a `requestedAt` is there that nobody has acted upon: who sets one may just have changed the Secret.
     fn is_newly_requested(&self, object: &MailboxCollector, spec: &validate::Spec) -> bool {
         let echoed = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_ref());
@@ -388,6 +410,7 @@ impl Reconciler {
 fn acceptance(metadata: &kube::api::ObjectMeta, outcome: Result<(), Refusal>) -> Acceptance {
     let requested_at = metadata.annotations.as_ref().and_then(|all| all.get(api::REQUESTED_AT));
     Acceptance {
+        object: (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default()),
         generation: metadata.generation.unwrap_or_default(),
         outcome,
         suspended: false,

@@ -2,6 +2,7 @@
 //! The API server's schema says much of it too, but an object may be older than the schema, and the command line has no API server.
 //! A field whose room is not built yet is refused by name, never ignored.
 
+mod conflict;
 mod error;
 mod grammar;
 mod mail;
@@ -9,6 +10,7 @@ mod secret;
 mod sinks;
 #[cfg(test)]
 mod tests;
+mod verbs;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +19,11 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use super::status::bounded;
-use crate::api::{self, MailboxCollector, MailboxCollectorSpec};
-use crate::collect::{Collector, CollectorId, NamedSink};
+use crate::api::{MailboxCollector, MailboxCollectorSpec};
+use crate::collect::{Collector, CollectorId, NamedSink, Verb};
 use crate::source::Settle;
 
+pub use conflict::conflict;
 pub use error::Error;
 use grammar::Excerpt;
 pub use secret::{CLIENT_ID, CLIENT_SECRET, CLOUD, KeyProblem, SECRET_EXPIRATION_TIME, SecretData, TENANT_ID};
@@ -91,6 +94,7 @@ pub fn validate(object: &MailboxCollector, secret: &SecretData, options: &Option
         after_delivery: spec.after_delivery,
         sinks: spec.sinks,
         requested_at: spec.requested_at,
+        verb: spec.verb,
     })
 }
 
@@ -139,6 +143,8 @@ pub struct Spec {
     pub sinks: Vec<NamedSink>,
     /// Value of the `requestedAt` annotation.
     pub requested_at: Option<String>,
+    /// What is asked for together with it.
+    pub verb: Option<Verb>,
 }
 
 /// Everything that can be said of `object` without what it refers to.
@@ -156,8 +162,8 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     mail::selection(spec)?;
     let after_delivery = mail::after_delivery(spec)?;
     let sinks = sinks::sinks(spec, &id.namespace, options)?;
-    let requested_at = annotations(object)?;
-    Ok(Spec { id, mailbox, secret, interval, push: spec.push.unwrap_or(true), after_delivery, sinks, requested_at })
+    let (requested_at, verb) = verbs::asked(object, &sinks)?;
+    Ok(Spec { id, mailbox, secret, interval, push: spec.push.unwrap_or(true), after_delivery, sinks, requested_at, verb })
 }
 
 fn wrong(field: &str, value: Excerpt<'_>, problem: impl std::fmt::Display, way_out: &'static str) -> Error {
@@ -201,22 +207,5 @@ fn secret_name(spec: &MailboxCollectorSpec) -> Result<String, Error> {
         (None, Some(_)) => Err(not_built("spec.credentials.appRegistrationRef", "write credentials: {secretRef: {name: azure-app}}")),
         (Some(_), Some(_)) => Err(plainly_wrong("spec.credentials", "has both secretRef and appRegistrationRef", WAY_OUT)),
         (None, None) => Err(plainly_wrong("spec.credentials", "has neither secretRef nor appRegistrationRef", WAY_OUT)),
-    }
-}
-
-/// The `requestedAt` annotation; the other verbs are not built yet.
-fn annotations(object: &MailboxCollector) -> Result<Option<String>, Error> {
-    let annotation = |name: &str| object.metadata.annotations.as_ref().and_then(|all| all.get(name));
-    for name in [api::RESYNC_FROM, api::REPLAY, api::DISCARD] {
-        if annotation(name).is_some() {
-            return Err(not_built(format!("metadata.annotations[{name}]"), "remove the annotation"));
-        }
-    }
-    match annotation(api::REQUESTED_AT) {
-        Some(value) if value.len() > LONGEST_REQUEST => {
-            let field = format!("metadata.annotations[{}]", api::REQUESTED_AT);
-            Err(wrong(&field, Excerpt(value), "is longer than 256 bytes", "write a short token, for example the time of day"))
-        }
-        other => Ok(other.cloned()),
     }
 }

@@ -1,7 +1,7 @@
 //! Watches MailboxCollectors of one namespace, or of all, and says which of them changed in a way that matters: generation, our annotations,
 //! deletion; never our own writes of status. Keeps what it sees in [`Objects`]. Decides nothing about them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -25,32 +25,75 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A watch that has failed for so long is dead.
 const DEAD_AFTER: Duration = Duration::from_secs(10 * 60);
 
-/// The objects seen, by name.
+/// The objects seen, by name and by mailbox.
 #[derive(Debug, Default)]
-pub(crate) struct Objects(RwLock<HashMap<Key, Arc<Object>>>);
+pub(crate) struct Objects(RwLock<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    by_key: HashMap<Key, Arc<Object>>,
+    /// By mailbox in lower case; objects that cannot be read have none.
+    by_mailbox: HashMap<String, BTreeSet<Key>>,
+}
+
+impl Seen {
+    /// Takes an object out; gives it, and its neighbours: other collectors of the same mailbox.
+    fn take(&mut self, key: &Key) -> (Option<Arc<Object>>, Vec<Key>) {
+        let Some(before) = self.by_key.remove(key) else { return (None, Vec::new()) };
+        let Some(mailbox) = mailbox(&before) else { return (Some(before), Vec::new()) };
+        let Some(keys) = self.by_mailbox.get_mut(&mailbox) else { return (Some(before), Vec::new()) };
+        keys.remove(key);
+        let neighbours = keys.iter().cloned().collect();
+        if keys.is_empty() {
+            self.by_mailbox.remove(&mailbox);
+        }
+        (Some(before), neighbours)
+    }
+}
+
+fn mailbox(object: &Object) -> Option<String> {
+    object.0.as_ref().ok().map(|object| object.spec.mailbox.trim().to_lowercase())
+}
 
 impl Objects {
     /// The object of this name, as last seen.
     pub(crate) fn find(&self, key: &Key) -> Option<Arc<Object>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).by_key.get(key).cloned()
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).by_key.len()
     }
 
-    /// Keeps `object`; whether the change matters.
-    fn keep(&self, key: Key, mut object: Object) -> bool {
+    /// The objects of this mailbox (in any case), as last seen.
+    pub(crate) fn of_mailbox(&self, mailbox: &str) -> Vec<Arc<Object>> {
+        let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = seen.by_mailbox.get(&mailbox.trim().to_lowercase());
+        keys.into_iter().flatten().filter_map(|key| seen.by_key.get(key).cloned()).collect()
+    }
+
+    /// Keeps `object`; gives the keys to which the change matters: its own, and those of other collectors of its mailbox.
+    fn keep(&self, key: Key, mut object: Object) -> Vec<Key> {
         slim(object.meta_mut());
-        let mut objects = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let matters = objects.get(&key).is_none_or(|before| matters(before, &object));
-        objects.insert(key, Arc::new(object));
-        matters
+        let mut seen = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let (before, mut concerned) = seen.take(&key);
+        let matters = before.is_none_or(|before| matters(&before, &object));
+        if let Some(mailbox) = mailbox(&object) {
+            let keys = seen.by_mailbox.entry(mailbox).or_default();
+            concerned.extend(keys.iter().filter(|neighbour| !concerned.contains(neighbour)).cloned().collect::<Vec<_>>());
+            keys.insert(key.clone());
+        }
+        concerned.push(key.clone());
+        seen.by_key.insert(key, Arc::new(object));
+        if matters { concerned } else { Vec::new() }
     }
 
-    fn drop(&self, key: &Key) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+    /// Forgets an object; gives the keys to which that matters.
+    fn drop(&self, key: &Key) -> Vec<Key> {
+        let (_, mut concerned) = self.0.write().unwrap_or_else(PoisonError::into_inner).take(key);
+        concerned.push(key.clone());
+        concerned
     }
 }
 
@@ -144,8 +187,7 @@ impl Watch<'_> {
                 self.listing = false;
                 let fresh = std::mem::take(&mut self.fresh);
                 for gone in self.known.difference(&fresh) {
-                    self.objects.drop(gone);
-                    changed(gone.clone());
+                    self.objects.drop(gone).into_iter().for_each(changed);
                 }
                 self.known = fresh;
             }
@@ -157,16 +199,13 @@ impl Watch<'_> {
             Event::Delete(object) => {
                 let key = key(&object);
                 self.known.remove(&key);
-                self.objects.drop(&key);
-                changed(key);
+                self.objects.drop(&key).into_iter().for_each(changed);
             }
         }
     }
 
     fn keep(&self, key: Key, object: Object, changed: &impl Fn(Key)) {
-        if self.objects.keep(key.clone(), object) {
-            changed(key);
-        }
+        self.objects.keep(key, object).into_iter().for_each(changed);
     }
 
     fn fail(&mut self, health: &impl Fn(Health)) {

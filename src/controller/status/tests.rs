@@ -13,7 +13,14 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn accepted(generation: i64) -> Acceptance {
-    Acceptance { generation, outcome: Ok(()), suspended: false, requested_at: None, secret_expiration: None }
+    Acceptance {
+        object: ("tenant".into(), "factures".into()),
+        generation,
+        outcome: Ok(()),
+        suspended: false,
+        requested_at: None,
+        secret_expiration: None,
+    }
 }
 
 fn refused(reason: Reason) -> Acceptance {
@@ -321,7 +328,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
                 let progress = progress.map(|progress| Progress { generation: of, ..progress });
                 Step {
                     wait,
-                    acceptance: Acceptance { generation, outcome, suspended, requested_at: Some("t".into()), secret_expiration },
+                    acceptance: Acceptance {
+                        generation,
+                        outcome,
+                        suspended,
+                        requested_at: Some("t".into()),
+                        secret_expiration,
+                        ..accepted(1)
+                    },
                     progress,
                 }
             };

@@ -9,6 +9,8 @@ const LONGEST: usize = 300;
 /// A longer run of base64 or token characters may be something that we sent, repeated by the server.
 const LONGEST_RUN: usize = 60;
 
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 /// A server's text as it may stand in an error: no control characters, no long base64, at most 300 bytes.
 pub(super) fn clean(text: &str) -> String {
     let mut cleaned = String::new();
@@ -92,9 +94,7 @@ pub(super) fn internal_date(text: &str) -> Option<jiff::Timestamp> {
     let mut date = date.splitn(3, '-');
     let day = number(date.next()?)?;
     let month = date.next()?;
-    let month = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-        .iter()
-        .position(|name| month.eq_ignore_ascii_case(name))?;
+    let month = MONTHS.iter().position(|name| month.eq_ignore_ascii_case(name))?;
     let year = number(date.next()?)?;
     let mut time = time.splitn(3, ':');
     let (hour, minute, second) = (number(time.next()?)?, number(time.next()?)?, number(time.next()?)?);
@@ -110,6 +110,12 @@ pub(super) fn internal_date(text: &str) -> Option<jiff::Timestamp> {
     let second = second.min(59);
     let civil = jiff::civil::DateTime::new(year, month, small(day)?, small(hour)?, small(minute)?, small(second)?, 0).ok()?;
     offset.to_timestamp(civil).ok()
+}
+
+/// A day as SEARCH takes it: `d-Mon-yyyy` (RFC 9051 section 9, date).
+pub(super) fn search_day(day: jiff::civil::Date) -> String {
+    let month = usize::try_from(day.month()).ok().and_then(|month| MONTHS.get(month.saturating_sub(1))).copied().unwrap_or("Jan");
+    format!("{}-{month}-{:04}", day.day(), day.year())
 }
 
 fn number(text: &str) -> Option<i16> {
