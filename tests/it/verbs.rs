@@ -137,12 +137,12 @@ fn of_two_collectors_of_one_folder_where_one_settles_only_one_is_taken() {
         message.contains("the older MailboxCollector \"copie\"") && message.contains("afterDelivery: {action: Keep} in both"),
         "{message}"
     );
-    assert_eq!((scene.serials("copie").len(), scene.serials("factures").len()), (5, 0));
+    assert_eq!((scene.files("copie").len(), scene.files("factures").len()), (5, 0));
     scene.mailbox("factures", |mailbox| assert_eq!(mailbox.folder("INBOX").uids().len(), 5));
 
     file(&collector("factures", ""), &other);
     scene.collect().must_be_ok();
-    assert_eq!((scene.serials("copie").len(), scene.serials("factures").len()), (5, 5));
+    assert_eq!((scene.files("copie").len(), scene.files("factures").len()), (5, 5));
 }
 
 #[test]
