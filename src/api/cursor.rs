@@ -41,6 +41,10 @@ pub struct MailboxCursorSpec {
     /// Messages are being fetched; still set after the process ended without saying so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draining: Option<bool>,
+    /// Names of the sinks that `has` of a message speaks of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 63)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub sinks: Vec<String>,
     /// By folder.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -132,6 +136,10 @@ pub struct OwedMessage {
     /// An attempt was counted and is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trying: Option<bool>,
+    /// Which of the cursor's sinks have it already: bit n for the n-th.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 255))]
+    pub has: Option<i64>,
 }
 
 /// A message given up until a person replays or discards it.
@@ -150,6 +158,10 @@ pub struct QuarantinedMessage {
     /// When it was given up.
     #[schemars(length(max = 64))]
     pub time: String,
+    /// Which of the cursor's sinks have it already: bit n for the n-th.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 255))]
+    pub has: Option<i64>,
 }
 
 /// One of the last messages.

@@ -2,17 +2,21 @@
 //! Knows sources and sinks by their traits, never Kubernetes: cursors come through [`CursorStore`].
 //!
 //! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `view` (listing) → `drain` (one bounded pass over a session)
-//! → `delivery` (from FETCH responses to a sink's batches) → `settle` (what becomes of delivered messages on the server), `careful` (after a
-//! process that ended in mid-fetch).
+//! → `delivery` (from FETCH responses to batches) → `fan` (from batches to the sinks) → `streak` (what a sink's refusals are about) → `settle`
+//! (what becomes of delivered messages on the server), `careful` (after a process that ended in mid-fetch).
 
 mod careful;
 mod delivery;
 mod drain;
+mod fan;
 mod lately;
 mod pace;
 mod settle;
+mod streak;
 mod task;
 mod tell;
+#[cfg(test)]
+mod tests;
 mod verbs;
 mod view;
 
@@ -31,6 +35,7 @@ use crate::admin::metrics::Metrics;
 use crate::cursor::Cursor;
 use crate::diagnosis::Diagnosis;
 use crate::entra;
+use crate::sink::Spool;
 use crate::sink::file::FileRoot;
 use crate::source::{Settle, imap};
 
@@ -43,6 +48,8 @@ pub struct Environment {
     pub imap: imap::Connector,
     /// The file sink's root, where one was given.
     pub file_root: Option<Arc<FileRoot>>,
+    /// The spool, where one was given.
+    pub spool: Option<Spool>,
     /// Where cursors are kept.
     pub cursors: Arc<dyn CursorStore>,
     /// Paces log-ins.

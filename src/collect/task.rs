@@ -2,16 +2,17 @@
 //! It ends only when cancelled, when its claim on the cursor is lost, or (for one pass) when the mailbox is done. Any failure consumes the session.
 
 use std::pin::pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span};
 
-use super::drain::{Drained, Failure, Held, Pass, SINK_DEADLINE, SetSize};
+use super::drain::{Drained, Failure, Held, Pass, SetSize};
+use super::fan::{Branch, Fan, SinkFault};
 use super::settle::Settling;
 use super::verbs;
 use super::view::View;
@@ -84,6 +85,8 @@ pub struct Task {
     pub(super) verb_done: bool,
     /// A pass has ended in order: this process survives what it fetches.
     proven: bool,
+    /// The sinks, made once: what they answered of late is remembered with them.
+    fan: OnceLock<Arc<Fan>>,
     /// Failures in a row: a session that brought a message, or a complete look, ends the row.
     pub(super) failures: u32,
     /// The request that the present attempt or look acts upon.
@@ -112,6 +115,7 @@ impl Task {
             settling: Settling::default(),
             proven: false,
             verb_done: false,
+            fan: OnceLock::new(),
             failures: 0,
             acting_on,
         }
@@ -157,7 +161,7 @@ impl Task {
         let request = self.poke.borrow_and_update().clone();
         let asked = (request != self.acting_on).then(Instant::now);
         self.acting_on = request;
-        let (renewal, sink, mut held, mut session) = tokio::select! {
+        let (renewal, fan, mut held, mut session) = tokio::select! {
             // Boxed: the set-up is large, and its memory is not needed while thousands of sessions idle.
             opened = Box::pin(self.set_out(asked)) => opened?,
             () = self.cancel.cancelled() => return Ok(Next::End(End::Cancelled)),
@@ -172,7 +176,7 @@ impl Task {
         self.verb_done |= acted.is_ok();
         acted?;
         let gauge = environment.metrics.session();
-        let result = self.serve(&mut session, &mut held, &*sink, renewal, permit).await;
+        let result = self.serve(&mut session, &mut held, &fan, renewal, permit).await;
         drop(gauge);
         match result {
             Ok(next) => {
@@ -193,7 +197,7 @@ impl Task {
     }
 
     /// Token, sink, cursor, log-in: all that a session needs. `asked`: a person wants a fresh answer since then.
-    async fn set_out(&self, asked: Option<Instant>) -> Result<(Instant, Box<dyn Sink>, Held, Exchange), Failure> {
+    async fn set_out(&self, asked: Option<Instant>) -> Result<(Instant, Arc<Fan>, Held, Exchange), Failure> {
         let (environment, order) = (&self.environment, &self.order);
         let token = environment.tokens.token(&order.credential, asked).await?;
         self.progress.send_modify(|progress| {
@@ -207,13 +211,15 @@ impl Task {
             return Err(Failure::Claims(Box::new(token.claims.clone())));
         }
         self.good(|progress| &mut progress.token);
-        let sink = self.sink()?;
-        self.probe(&*sink).await?;
-        let held = Held::load(&*environment.cursors, &order.id).await?;
+        let fan = self.fan()?;
+        self.probe(&fan).await?;
+        let mut held = Held::load(&*environment.cursors, &order.id).await?;
+        held.cursor.serve(&fan.names());
+        fan.remember(held.cursor.refused_of_late(Timestamp::now()));
         self.tell_cursor(&held);
         environment.logins.turn().await;
         let session = environment.imap.open(&order.mailbox, &token.secret, order.max_message_bytes).await?;
-        Ok((renewal(token.expiration, Timestamp::now()), sink, held, session))
+        Ok((renewal(token.expiration, Timestamp::now()), fan, held, session))
     }
 
     /// Looks, drains and waits on one session.
@@ -221,7 +227,7 @@ impl Task {
         &mut self,
         session: &mut Exchange,
         held: &mut Held,
-        sink: &dyn Sink,
+        fan: &Arc<Fan>,
         renewal: Instant,
         permit: OwnedSemaphorePermit,
     ) -> Result<Next, Failure> {
@@ -240,7 +246,7 @@ impl Task {
             self.good(|progress| &mut progress.mailbox);
             let mut collected = 0;
             loop {
-                let drained = self.pass(session, &mut view, held, sink).await?;
+                let drained = self.pass(session, &mut view, held, fan).await?;
                 collected += drained.collected;
                 if self.cancel.is_cancelled() {
                     return Ok(Next::End(End::Cancelled));
@@ -273,7 +279,7 @@ impl Task {
             if permit.is_none() {
                 return Ok(Next::End(End::Cancelled));
             }
-            self.probe(sink).await?;
+            self.probe(fan).await?;
             // Read before the look that answers it.
             self.acting_on = self.poke.borrow_and_update().clone();
             view.look(session, held, Timestamp::now()).await?;
@@ -288,16 +294,13 @@ impl Task {
         }
     }
 
-    async fn probe(&self, sink: &dyn Sink) -> Result<(), Failure> {
-        match timeout(SINK_DEADLINE, sink.probe()).await {
-            Ok(Ok(())) => self.good(|progress| &mut progress.sink),
-            Ok(Err(error)) => return Err(Failure::Sink(Arc::new(error))),
-            Err(_) => return Err(Failure::Sink(Arc::new(crate::sink::Error::Timeout))),
-        }
+    async fn probe(&self, fan: &Fan) -> Result<(), Failure> {
+        fan.probe().await?;
+        self.good(|progress| &mut progress.sink);
         Ok(())
     }
 
-    async fn pass(&mut self, session: &mut Exchange, view: &mut View, held: &mut Held, sink: &dyn Sink) -> Result<Drained, Failure> {
+    async fn pass(&mut self, session: &mut Exchange, view: &mut View, held: &mut Held, fan: &Arc<Fan>) -> Result<Drained, Failure> {
         let progress = &self.progress;
         let metrics = &self.environment.metrics;
         let mut before = Drained::default();
@@ -317,7 +320,7 @@ impl Task {
         let environment = Arc::clone(&self.environment);
         let mut pass = Pass {
             order: &order,
-            sink,
+            fan,
             store: &*environment.cursors,
             size: &mut self.size,
             settling: &mut self.settling,
@@ -390,16 +393,22 @@ impl Task {
         }
     }
 
-    fn sink(&self) -> Result<Box<dyn Sink>, Failure> {
-        let named = self.order.sinks.first();
-        match (named.map(|named| &named.config), &self.environment.file_root) {
-            (Some(SinkConfig::File { directory }), Some(root)) => {
-                let sink = FileSink::new(root, directory).map_err(|error| Failure::Sink(Arc::new(error)))?;
-                Ok(Box::new(sink))
-            }
-            // `validate` lets no order through without a root.
-            _ => Err(Failure::Sink(Arc::new(crate::sink::Error::Gone))),
+    fn fan(&self) -> Result<Arc<Fan>, SinkFault> {
+        if let Some(fan) = self.fan.get() {
+            return Ok(Arc::clone(fan));
         }
+        let environment = &self.environment;
+        let branches = self.order.sinks.iter().map(|named| {
+            let fault = |error| SinkFault { name: named.name.as_str().into(), error: Arc::new(error) };
+            let sink: Arc<dyn Sink> = match (&named.config, &environment.file_root) {
+                (SinkConfig::File { directory }, Some(root)) => Arc::new(FileSink::new(root, directory).map_err(fault)?),
+                // `validate` lets no order through without a root.
+                (SinkConfig::File { .. }, None) => return Err(fault(crate::sink::Error::Gone)),
+            };
+            Ok(Branch::new(&named.name, sink))
+        });
+        let fan = Fan::new(branches.collect::<Result<_, _>>()?, environment.spool.clone());
+        Ok(Arc::clone(self.fan.get_or_init(|| Arc::new(fan))))
     }
 }
 

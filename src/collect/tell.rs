@@ -56,7 +56,7 @@ impl Task {
             Failure::Token(error) => self.diagnose(&diagnosis::Failure::Token(error)).await,
             Failure::Claims(claims) => self.diagnose(&diagnosis::Failure::Claims(claims)).await,
             Failure::Source(error) => self.diagnose(&diagnosis::Failure::Source(error)).await,
-            Failure::Sink(error) => self.diagnose(&diagnosis::Failure::Sink(error)).await,
+            Failure::Sink(fault) => self.diagnose(&diagnosis::Failure::Sink { name: &fault.name, error: &fault.error }).await,
         };
         if diagnosis.retry == Retry::AtOnce || matches!(failure, Failure::Source(source::Error::Refused { step: Step::Authenticate, .. })) {
             // The token may be what is wrong, although it has not run out by the clock: revoked, or older than a permission.

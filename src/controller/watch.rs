@@ -1,7 +1,8 @@
-//! Watches MailboxCollectors of one namespace, or of all, and says which of them changed in a way that matters: generation, our annotations,
+//! Watches the objects of one kind in one namespace, or in all, and says which of them changed in a way that matters: generation, our annotations,
 //! deletion; never our own writes of status. Keeps what it sees in [`Objects`]. Decides nothing about them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -11,89 +12,65 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_stream};
 use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::Key;
-use crate::api::{self, MailboxCollector};
+use crate::api;
 
 /// An object as the API server gave it; one that cannot be read blinds nobody for the others.
-pub(crate) type Object = DeserializeGuard<MailboxCollector>;
+pub(crate) type Object<K> = DeserializeGuard<K>;
 
 /// A list, or a watch after a failure, that says nothing for so long is begun anew.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// A watch that has failed for so long is dead.
 const DEAD_AFTER: Duration = Duration::from_secs(10 * 60);
 
-/// The objects seen, by name and by mailbox.
-#[derive(Debug, Default)]
-pub(crate) struct Objects(RwLock<Seen>);
+/// The objects seen, by name.
+#[derive(Debug)]
+pub(crate) struct Objects<K>(RwLock<HashMap<Key, Arc<Object<K>>>>);
 
-#[derive(Debug, Default)]
-struct Seen {
-    by_key: HashMap<Key, Arc<Object>>,
-    /// By mailbox in lower case; objects that cannot be read have none.
-    by_mailbox: HashMap<String, BTreeSet<Key>>,
-}
-
-impl Seen {
-    /// Takes an object out; gives it, and its neighbours: other collectors of the same mailbox.
-    fn take(&mut self, key: &Key) -> (Option<Arc<Object>>, Vec<Key>) {
-        let Some(before) = self.by_key.remove(key) else { return (None, Vec::new()) };
-        let Some(mailbox) = mailbox(&before) else { return (Some(before), Vec::new()) };
-        let Some(keys) = self.by_mailbox.get_mut(&mailbox) else { return (Some(before), Vec::new()) };
-        keys.remove(key);
-        let neighbours = keys.iter().cloned().collect();
-        if keys.is_empty() {
-            self.by_mailbox.remove(&mailbox);
-        }
-        (Some(before), neighbours)
+impl<K> Default for Objects<K> {
+    fn default() -> Self {
+        Self(RwLock::default())
     }
 }
 
-fn mailbox(object: &Object) -> Option<String> {
-    object.0.as_ref().ok().map(|object| object.spec.mailbox.trim().to_lowercase())
-}
+/// What can be watched here.
+pub(crate) trait Watched: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {}
 
-impl Objects {
+impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static> Watched for K {}
+
+impl<K: Watched> Objects<K> {
     /// The object of this name, as last seen.
-    pub(crate) fn find(&self, key: &Key) -> Option<Arc<Object>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).by_key.get(key).cloned()
+    pub(crate) fn find(&self, key: &Key) -> Option<Arc<Object<K>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).by_key.len()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The objects of this mailbox (in any case), as last seen.
-    pub(crate) fn of_mailbox(&self, mailbox: &str) -> Vec<Arc<Object>> {
-        let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let keys = seen.by_mailbox.get(&mailbox.trim().to_lowercase());
-        keys.into_iter().flatten().filter_map(|key| seen.by_key.get(key).cloned()).collect()
+    /// The names of those that can be read and of which `chosen` is true.
+    pub(crate) fn choose(&self, chosen: impl Fn(&Key, &K) -> bool) -> Vec<Key> {
+        let objects = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let fits = |(key, object): (&Key, &Arc<Object<K>>)| object.0.as_ref().is_ok_and(|object| chosen(key, object)).then(|| key.clone());
+        objects.iter().filter_map(fits).collect()
     }
 
-    /// Keeps `object`; gives the keys to which the change matters: its own, and those of other collectors of its mailbox.
-    fn keep(&self, key: Key, mut object: Object) -> Vec<Key> {
+    /// Keeps `object`; whether the change matters.
+    fn keep(&self, key: Key, mut object: Object<K>) -> bool {
         slim(object.meta_mut());
-        let mut seen = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let (before, mut concerned) = seen.take(&key);
-        let matters = before.is_none_or(|before| matters(&before, &object));
-        if let Some(mailbox) = mailbox(&object) {
-            let keys = seen.by_mailbox.entry(mailbox).or_default();
-            concerned.extend(keys.iter().filter(|neighbour| !concerned.contains(neighbour)).cloned().collect::<Vec<_>>());
-            keys.insert(key.clone());
-        }
-        concerned.push(key.clone());
-        seen.by_key.insert(key, Arc::new(object));
-        if matters { concerned } else { Vec::new() }
+        let mut objects = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let matters = objects.get(&key).is_none_or(|before| matters(before, &object));
+        objects.insert(key, Arc::new(object));
+        matters
     }
 
-    /// Forgets an object; gives the keys to which that matters.
-    fn drop(&self, key: &Key) -> Vec<Key> {
-        let (_, mut concerned) = self.0.write().unwrap_or_else(PoisonError::into_inner).take(key);
-        concerned.push(key.clone());
-        concerned
+    fn drop(&self, key: &Key) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
@@ -106,8 +83,8 @@ fn slim(metadata: &mut ObjectMeta) {
     }
 }
 
-fn matters(before: &Object, after: &Object) -> bool {
-    let meta = |object: &Object| {
+fn matters<K: Watched>(before: &Object<K>, after: &Object<K>) -> bool {
+    let meta = |object: &Object<K>| {
         let m = object.meta();
         (m.uid.clone(), m.generation, m.deletion_timestamp.clone(), m.annotations.clone().filter(|a| !a.is_empty()))
     };
@@ -126,10 +103,10 @@ pub(crate) enum Health {
 }
 
 /// Watches for ever. `changed` is told each key whose object changed in a way that matters, came or went.
-pub(crate) async fn watch(
-    api: Api<Object>,
+pub(crate) async fn watch<K: Watched>(
+    api: Api<Object<K>>,
     config: watcher::Config,
-    objects: &Objects,
+    objects: &Objects<K>,
     changed: impl Fn(Key) + Sync,
     health: impl Fn(Health) + Sync,
 ) {
@@ -148,7 +125,7 @@ pub(crate) async fn watch(
                     watch.see(event, &changed);
                 }
                 Ok(Some(Err(error))) => {
-                    warn!(%error, "watch of MailboxCollectors failed; trying again");
+                    warn!(%error, kind = %K::kind(&()), "watch failed; trying again");
                     watch.fail(&health);
                 }
                 Ok(None) => break,
@@ -158,12 +135,12 @@ pub(crate) async fn watch(
                 }
             }
         }
-        info!("watch of MailboxCollectors begins anew");
+        info!(kind = %K::kind(&()), "watch begins anew");
     }
 }
 
-struct Watch<'a> {
-    objects: &'a Objects,
+struct Watch<'a, K> {
+    objects: &'a Objects<K>,
     /// What this watch has shown: another namespace's watch must not lose its objects by our list.
     known: HashSet<Key>,
     fresh: HashSet<Key>,
@@ -171,8 +148,8 @@ struct Watch<'a> {
     failing_since: Option<Instant>,
 }
 
-impl Watch<'_> {
-    fn see(&mut self, event: Event<Object>, changed: &impl Fn(Key)) {
+impl<K: Watched> Watch<'_, K> {
+    fn see(&mut self, event: Event<Object<K>>, changed: &impl Fn(Key)) {
         match event {
             Event::Init => {
                 self.listing = true;
@@ -187,7 +164,8 @@ impl Watch<'_> {
                 self.listing = false;
                 let fresh = std::mem::take(&mut self.fresh);
                 for gone in self.known.difference(&fresh) {
-                    self.objects.drop(gone).into_iter().for_each(changed);
+                    self.objects.drop(gone);
+                    changed(gone.clone());
                 }
                 self.known = fresh;
             }
@@ -199,13 +177,16 @@ impl Watch<'_> {
             Event::Delete(object) => {
                 let key = key(&object);
                 self.known.remove(&key);
-                self.objects.drop(&key).into_iter().for_each(changed);
+                self.objects.drop(&key);
+                changed(key);
             }
         }
     }
 
-    fn keep(&self, key: Key, object: Object, changed: &impl Fn(Key)) {
-        self.objects.keep(key, object).into_iter().for_each(changed);
+    fn keep(&self, key: Key, object: Object<K>, changed: &impl Fn(Key)) {
+        if self.objects.keep(key.clone(), object) {
+            changed(key);
+        }
     }
 
     fn fail(&mut self, health: &impl Fn(Health)) {
@@ -216,7 +197,7 @@ impl Watch<'_> {
     }
 }
 
-fn key(object: &Object) -> Key {
+fn key<K: Watched>(object: &Object<K>) -> Key {
     Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
 }
 
@@ -227,6 +208,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::MailboxCollector;
+
+    type Object = super::Object<MailboxCollector>;
+    type Objects = super::Objects<MailboxCollector>;
 
     fn object(name: &str, change: impl FnOnce(&mut Value)) -> Object {
         let mut value = json!({

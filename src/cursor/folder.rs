@@ -60,6 +60,8 @@ pub enum OwedReason {
     ProcessEnded,
     /// A sink refuses this message.
     Rejected,
+    /// Some sinks have it and another takes nothing for now. Nobody's fault, so that it is tried as often as it takes.
+    Deferred,
 }
 
 impl OwedReason {
@@ -72,6 +74,7 @@ impl OwedReason {
             Self::ProcessEnded => attempts >= 3,
             Self::SessionFailed => attempts >= 3 && now.duration_since(since) >= INCIDENT_LASTS,
             Self::ScanPlaceholder => now.duration_since(since) >= SCAN_LASTS,
+            Self::Deferred => false,
             Self::NotReceived | Self::Empty | Self::Substitute | Self::Rejected => attempts >= 5,
         }
     }
@@ -94,6 +97,14 @@ pub struct Owed {
     /// An attempt was counted and is under way; whoever reads this from a record knows that its process ended in it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trying: bool,
+    /// The sinks that have it already, by bit: see [`super::Cursor::serve`].
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub has: u8,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_none_of_them(has: &u8) -> bool {
+    *has == 0
 }
 
 /// A message given up until a person replays or discards it. It is decided, and stays untouched on the server.
@@ -108,6 +119,9 @@ pub struct Quarantined {
     pub attempts: u32,
     /// When it was given up.
     pub time: Timestamp,
+    /// The sinks that have it nevertheless, by bit: see [`super::Cursor::serve`].
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub has: u8,
 }
 
 /// What came of [`Folder::owe`].
@@ -341,7 +355,8 @@ impl Folder {
     pub fn owe(&mut self, uid: u32, reason: OwedReason, now: Timestamp) -> Owe {
         let now = whole_seconds(now);
         let before = self.owed.remove(&uid);
-        let since = before.as_ref().map_or(now, |owed| owed.since);
+        let has = before.as_ref().map_or(0, |owed| owed.has);
+        let since = before.as_ref().filter(|owed| owed.reason != OwedReason::Deferred).map_or(now, |owed| owed.since);
         let attempts = match before {
             Some(Owed { trying: true, attempts, .. }) => attempts,
             // Tries that met the placeholder say nothing about another fault.
@@ -353,13 +368,48 @@ impl Folder {
         self.unsettled.remove(uid);
         if reason.exhausted(attempts, since, now) {
             self.quarantined.retain(|quarantined| quarantined.uid != uid);
-            self.quarantined.push(Quarantined { uid, reason, attempts, time: now });
+            self.quarantined.push(Quarantined { uid, reason, attempts, time: now, has });
             self.drop_claims_when_done();
             return Owe::Quarantined { attempts };
         }
         let next = after_pause(attempts, now);
-        self.owed.insert(uid, Owed { uid, reason, attempts, since, next, trying: false });
+        self.owed.insert(uid, Owed { uid, reason, attempts, since, next, trying: false, has });
         Owe::Again { next }
+    }
+
+    /// Notes that the sinks in `has` have an owed or quarantined message, whatever the others said of it.
+    pub fn delivered_to(&mut self, uid: u32, has: u8) {
+        if let Some(owed) = self.owed.get_mut(&uid) {
+            owed.has |= has;
+        } else if let Some(quarantined) = self.quarantined.iter_mut().find(|quarantined| quarantined.uid == uid) {
+            quarantined.has |= has;
+        }
+    }
+
+    /// Some sinks have the message and another took nothing: owed, due at once, and no try of it counts.
+    pub fn defer(&mut self, uid: u32, has: u8, now: Timestamp) {
+        // Not rounded up: it is due now.
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        self.cover(&UidSet::from_range(uid, uid));
+        let fresh = Owed { uid, reason: OwedReason::Deferred, attempts: 0, since: now, next: now, trying: false, has: 0 };
+        self.owed.entry(uid).or_insert(fresh).has |= has;
+    }
+
+    /// The owed messages that some sinks have and others took nothing of: to be delivered before anything else is begun.
+    pub fn deferred(&self) -> UidSet {
+        self.owed.values().filter(|owed| owed.reason == OwedReason::Deferred).map(|owed| owed.uid).collect()
+    }
+
+    /// Turns each set of sinks into that of the present order; `to` gives a bit's new one.
+    pub(super) fn renumber_sinks(&mut self, to: &[u8]) {
+        let renumber = |has: u8| to.iter().enumerate().filter(|(bit, _)| has & (1 << bit) != 0).fold(0, |new, (_, to)| new | to);
+        self.owed.values_mut().for_each(|owed| owed.has = renumber(owed.has));
+        self.quarantined.iter_mut().for_each(|quarantined| quarantined.has = renumber(quarantined.has));
+    }
+
+    /// Whether anything is remembered of single sinks.
+    pub(super) fn speaks_of_sinks(&self) -> bool {
+        self.owed.values().any(|owed| owed.has != 0) || self.quarantined.iter().any(|quarantined| quarantined.has != 0)
     }
 
     /// Owed messages whose next try has come. One set further ahead than any pause is due as well: the clock was wrong when it was written.

@@ -18,6 +18,7 @@ pub use folder::{
 };
 pub use uid_set::{MAX_TEXT, ParseError, UidSet};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Longest stored form of a cursor, in bytes of JSON (law 9).
@@ -63,6 +64,9 @@ pub struct Cursor {
     /// Its process fetches, or ended without saying so: what it fetched may have done it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// The sinks that `has` of a message speaks of; stands there only while there are several, or one is spoken of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sinks: Vec<String>,
     #[serde(default)]
     folders: Vec<Folder>,
 }
@@ -88,6 +92,20 @@ pub enum Full {
 }
 
 impl Cursor {
+    /// Takes note of the sinks of the present order, at most 8: from now on, bit n of a `has` is the n-th of them. What was remembered of one
+    /// that is no more is forgotten, so that a renamed or removed sink keeps nothing waiting; one that is new has nothing yet.
+    pub fn serve(&mut self, sinks: &[&str]) {
+        if self.sinks != sinks {
+            let bit = |at: usize| 1_u8.checked_shl(u32::try_from(at).unwrap_or(u32::MAX)).unwrap_or(0);
+            let to: Vec<u8> = self.sinks.iter().map(|old| sinks.iter().position(|new| new == old).map_or(0, bit)).collect();
+            self.folders.iter_mut().for_each(|folder| folder.renumber_sinks(&to));
+            self.sinks = sinks.iter().map(|&name| name.to_owned()).collect();
+        }
+        if sinks.len() <= 1 && !self.folders.iter().any(Folder::speaks_of_sinks) {
+            self.sinks.clear();
+        }
+    }
+
     /// What is remembered of the folder `name`.
     pub fn folder(&self, name: &str) -> Option<&Folder> {
         self.folders.iter().find(|folder| folder.name() == name)
@@ -145,6 +163,15 @@ impl Cursor {
     /// Messages quarantined, in all folders.
     pub fn quarantined(&self) -> usize {
         self.folders.iter().map(|folder| folder.quarantined().len()).sum()
+    }
+
+    /// Messages that a sink refused and that are owed still, or were given up within the last day.
+    pub fn refused_of_late(&self, now: Timestamp) -> usize {
+        let day = SignedDuration::from_hours(24);
+        let recent = |time: Timestamp| now.duration_since(time) < day;
+        let owed = self.folders.iter().flat_map(|folder| folder.owed().values()).filter(|owed| owed.reason == OwedReason::Rejected);
+        let given_up = self.folders.iter().flat_map(Folder::quarantined);
+        owed.count() + given_up.filter(|one| one.reason == OwedReason::Rejected && recent(one.time)).count()
     }
 
     /// Messages owed, in all folders.

@@ -32,7 +32,15 @@ fn context() -> Context<'static> {
 
 fn aadsts(code: Option<u32>, error: &str) -> Token {
     let (trace_id, correlation_id) = (Some("0f".into()), Some("3b".into()));
-    Token::Refused { status: 401, error: error.into(), code, text: "AADSTS: in Entra's words".into(), trace_id, correlation_id }
+    Token::Refused {
+        status: 401,
+        error: error.into(),
+        code,
+        text: "AADSTS: in Entra's words".into(),
+        trace_id,
+        correlation_id,
+        shown: None,
+    }
 }
 
 fn said(step: Step, refusal: Refusal, text: &str) -> Source {
@@ -494,10 +502,38 @@ fn a_sink_that_waiting_does_not_cure_is_told_apart_from_one_that_is_busy() {
         (Sink::NotADirectory { path: "ns/factures".into() }, Reason::SinkRejects, slow(5), "'ns/factures' is not a plain directory"),
         (Sink::Gone, Reason::SinkUnavailable, back_off(None), "ended"),
         (Sink::Timeout, Reason::SinkUnavailable, back_off(None), "in time"),
+        (Sink::SpoolFull { wanted: 1, quota: 2 }, Reason::SinkUnavailable, back_off(None), "--spool-bytes"),
+        (
+            Sink::AddressNotAllowed { host: "ged.local".into(), address: [10, 0, 0, 7].into(), port: 8443 },
+            Reason::SinkAddressNotAllowed,
+            slow(5),
+            "--set 'sinks.allowCIDRs={10.0.0.7/32}' --set 'sinks.allowPorts={8443}'",
+        ),
+        (Sink::AuthenticationRefused { code: 401 }, Reason::SinkAuthenticationFailed, slow(5), "secretRef"),
+        (Sink::Rejected { code: 413 }, Reason::SinkRejects, slow(5), "code 413"),
+        (
+            Sink::RefusesAll { last: std::sync::Arc::new(Sink::Rejected { code: 403 }) },
+            Reason::SinkRejects,
+            slow(5),
+            "message after message (code 403)",
+        ),
+        (Sink::Unfit { what: "a bare CR or LF" }, Reason::SinkRejects, slow(5), "bare CR"),
+        (
+            Sink::Unavailable { step: "POST", code: Some(503), text: String::new(), retry_after: Some(Duration::from_secs(60)) },
+            Reason::SinkUnavailable,
+            back_off(Some(60)),
+            "code 503",
+        ),
+        (
+            Sink::Unavailable { step: "connect", code: None, text: "Connection refused".into(), retry_after: None },
+            Reason::SinkUnavailable,
+            back_off(None),
+            "Connection refused",
+        ),
     ] {
-        let diagnosis = diagnose(&Failure::Sink(&error), &context());
+        let diagnosis = diagnose(&Failure::Sink { name: "drop", error: &error }, &context());
         assert_eq!((diagnosis.condition, diagnosis.reason, diagnosis.retry), (Condition::SinkReady, reason, retry), "{error}");
-        assert!(diagnosis.message.contains(remedy), "{error}: {}", diagnosis.message);
+        assert!(diagnosis.message.starts_with("Sink drop: ") && diagnosis.message.contains(remedy), "{error}: {}", diagnosis.message);
     }
 }
 
@@ -555,6 +591,7 @@ fn the_same_trouble_gives_the_same_message_each_time() {
         text: "y".into(),
         trace_id: Some(trace.into()),
         correlation_id: None,
+        shown: None,
     };
     let [one, other] = ["0f", "3b"].map(|trace| diagnose(&Failure::Token(&refused(trace)), &context()).message);
     assert_eq!(one, other);
@@ -568,7 +605,7 @@ fn a_message_is_bounded_and_in_one_line() {
         Failure::Source(&said(Step::List, Refusal::No, &long)),
         Failure::Source(&Source::Connection { step: Step::Tls, text: long.clone() }),
         Failure::Token(&aadsts(None, &long)),
-        Failure::Sink(&Sink::NotADirectory { path: long.clone() }),
+        Failure::Sink { name: "drop", error: &Sink::NotADirectory { path: long.clone() } },
         Failure::Claims(&claims(&long, None, false)),
     ] {
         let context = Context { mailbox: &long, ..context() };
@@ -585,7 +622,12 @@ fn the_reasons_are_those_of_the_api_and_behave_as_it_says() {
     let table: [Row; 18] = [
         (Condition::Ready, Status::True, None, &["Collecting", "Suspended"]),
         (Condition::Ready, Status::Unknown, None, &["Progressing"]),
-        (Condition::Accepted, Status::False, Some(0), &["InvalidSpec", "MailboxNotAllowed", "MailboxConflict", "SinkNotEnabled"]),
+        (
+            Condition::Accepted,
+            Status::False,
+            Some(0),
+            &["InvalidSpec", "MailboxNotAllowed", "MailboxConflict", "SinkNotEnabled", "WorkloadIdentityNotEnabled"],
+        ),
         (
             Condition::Accepted,
             Status::False,

@@ -227,7 +227,7 @@ impl Examination<'_> {
                 }
             }
             Err(error) => {
-                let finding = self.find(&Failure::Sink(&error), "INBOX");
+                let finding = self.find(&Failure::Sink { name: &sink.name, error: &error }, "INBOX");
                 self.fail(SetupStep::Sink, Some(&sink.name), State::Failed, finding, Evidence::sink(&error));
             }
         }

@@ -280,7 +280,7 @@ fn judged(yaml: &str, language: Language) -> Result<Collector, (Reason, Checklis
     }
     let object: MailboxCollector = serde_json::from_value(documents[1].clone()).unwrap();
     let found = |name: &str| (secret.metadata.name.as_deref() == Some(name)).then_some(&secret);
-    validate::from_files(&object, found, &validate::Options { file_sink: true }).map_err(|error| {
+    validate::from_files(&object, found, |_| None, &validate::Options { file_sink: true, ..Default::default() }).map_err(|error| {
         let reason = error.reason();
         (reason, doctor::refused("office", "factures", MAILBOX, SetupStep::Secret, reason, &error.to_string(), language))
     })
@@ -298,6 +298,7 @@ fn environment(simulator: &Simulator, folder: &tempfile::TempDir) -> Environment
         tokens: entra::Tokens::new(entra::http_client(&tls).unwrap(), Some(simulator.authority())),
         imap: Connector { host, port, tls },
         file_root: Some(Arc::new(FileRoot::open(&root).unwrap())),
+        spool: None,
         cursors: Arc::new(Untouched),
         logins: Pacer::new(None),
         work: Arc::new(Semaphore::new(8)),

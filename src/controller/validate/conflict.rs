@@ -82,7 +82,7 @@ mod tests {
     }
 
     fn refused(objects: &[MailboxCollector]) -> Vec<String> {
-        let options = Options { file_sink: true };
+        let options = Options { file_sink: true, ..Options::default() };
         let each = objects.iter().filter_map(|object| {
             let Error::MailboxConflict { other, .. } = conflict(object, objects.iter(), &options)? else { panic!("another error") };
             Some(format!("{} by {}", object.metadata.name.as_deref().unwrap(), other.as_deref().unwrap_or("another namespace")))

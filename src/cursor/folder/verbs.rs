@@ -9,8 +9,8 @@ impl Folder {
     pub fn replay(&mut self, uid: Option<u32>, now: Timestamp) -> usize {
         let now = whole_seconds(now);
         let chosen = self.take_quarantined(uid);
-        for Quarantined { uid, reason, .. } in &chosen {
-            let owed = Owed { uid: *uid, reason: *reason, attempts: 0, since: now, next: now, trying: false };
+        for Quarantined { uid, reason, has, .. } in &chosen {
+            let owed = Owed { uid: *uid, reason: *reason, attempts: 0, since: now, next: now, trying: false, has: *has };
             self.owed.insert(*uid, owed);
         }
         chosen.len()
