@@ -22,7 +22,7 @@ use super::settings::{self, Settings};
 use super::state::StateFolder;
 use super::{fail, say};
 use crate::admin::metrics::Metrics;
-use crate::api::MailboxCollector;
+use crate::api::{self, MailboxCollector};
 use crate::collect::{Collector, End, Environment, Progress, Task, Wanted};
 use crate::controller::validate;
 use crate::diagnosis::{Diagnosis, Reason};
@@ -45,6 +45,12 @@ pub(super) struct Arguments {
     /// Collect everything there is, then end; otherwise stay and collect new mail until interrupted
     #[arg(long, env = "MAILBOX_COLLECTOR_ONCE")]
     once: bool,
+    /// Try quarantined messages again: FOLDER/UID, several with commas, or '*' for all, in every collector of the files
+    #[arg(long, value_name = "FOLDER/UID", env = "MAILBOX_COLLECTOR_REPLAY", conflicts_with = "discard")]
+    replay: Option<String>,
+    /// Give quarantined messages up for good (they stay in the mailbox): FOLDER/UID, several with commas, or '*' for all
+    #[arg(long, value_name = "FOLDER/UID", env = "MAILBOX_COLLECTOR_DISCARD")]
+    discard: Option<String>,
     /// How the outcome is printed at the end
     #[arg(short = 'o', long, value_enum, default_value = "text", env = "MAILBOX_COLLECTOR_OUTPUT")]
     output: Output,
@@ -124,7 +130,9 @@ async fn collect(arguments: &Arguments, documents: Documents) -> Result<Vec<Outc
     let mut running = JoinSet::new();
     let mut orders = HashMap::new();
     let mut watched = Vec::new();
+    let now = jiff::Timestamp::now();
     for object in &documents.collectors {
+        let object = &asked(object, arguments, now);
         match order(object, &documents, options) {
             Ok(order) => {
                 let order = Arc::new(order);
@@ -178,11 +186,25 @@ async fn collect(arguments: &Arguments, documents: Documents) -> Result<Vec<Outc
     Ok(outcomes)
 }
 
+/// The collector with what the command line asks for beside it, as `kubectl annotate` would ask.
+fn asked(object: &MailboxCollector, arguments: &Arguments, now: jiff::Timestamp) -> MailboxCollector {
+    let mut object = object.clone();
+    let verb = arguments.replay.as_ref().map(|what| (api::REPLAY, what)).or(arguments.discard.as_ref().map(|what| (api::DISCARD, what)));
+    if let Some((annotation, what)) = verb {
+        let value = format!("{what}@{now}");
+        let annotations = object.metadata.annotations.get_or_insert_default();
+        annotations.extend([annotation, api::REQUESTED_AT].map(|name| (name.to_owned(), value.clone())));
+    }
+    object
+}
+
 fn order(object: &MailboxCollector, documents: &Documents, options: validate::Options) -> Result<Collector, (String, String)> {
     let namespace = object.namespace().unwrap_or_default();
     let secret = |name: &str| documents.secrets.get(&(namespace.clone(), name.to_owned()));
     let app = |name: &str| documents.apps.get(&(namespace.clone(), name.to_owned()));
-    validate::from_files(object, secret, app, &options).map_err(|error| (error.reason().as_str().to_owned(), error.to_string()))
+    validate::from_files(object, secret, app, &options)
+        .and_then(|order| validate::conflict(object, documents.collectors.iter(), &options).map_or(Ok(order), Err))
+        .map_err(|error| (error.reason().as_str().to_owned(), error.to_string()))
 }
 
 async fn run(

@@ -326,20 +326,15 @@ impl Pass<'_> {
             bytes += given_bytes;
             tried = tried.union(&set);
             view.todo = view.todo.difference(&given);
-            let deferred = {
-                // Under care the next record must tell of this set what came of it: an attempt left open would count against a message.
-                if held.careful.is_some() || set.len() == 1 {
-                    delivering.finish().await;
-                    let mut deferred = None;
-                    while let Some(settled) = delivering.next().await {
-                        deferred = self.apply(settled, view, held, done).or(deferred);
-                    }
-                    deferred
-                } else {
-                    let settled = delivering.take();
-                    self.apply(settled, view, held, done)
+            let settled = delivering.take();
+            let mut deferred = self.apply(settled, view, held, done);
+            if held.careful.is_some() || set.len() == 1 {
+                // The next record must tell of this set what came of it: an attempt left open would count against a message.
+                delivering.finish().await;
+                while let Some(settled) = delivering.next().await {
+                    deferred = self.apply(settled, view, held, done).or(deferred);
                 }
-            };
+            }
             if let Some(fault) = deferred {
                 return Err(Failure::Sink(fault));
             }

@@ -131,6 +131,7 @@ mod tests {
             after_delivery: None,
             sinks: Vec::new(),
             requested_at: None,
+            verb: None,
         }
     }
 

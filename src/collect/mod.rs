@@ -18,6 +18,7 @@ mod task;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod verbs;
 mod view;
 
 use std::sync::{Arc, Mutex};
@@ -143,10 +144,43 @@ pub struct Collector {
     pub sinks: Vec<NamedSink>,
     /// Value of the `requestedAt` annotation.
     pub requested_at: Option<String>,
+    /// What is asked for together with it, beyond a look; acted upon once for each value of `requested_at`.
+    pub verb: Option<Verb>,
+}
+
+/// What a person asks for by annotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Quarantined messages are tried again, as if they never had been.
+    Replay(Which),
+    /// Quarantined messages are given up for good; they stay untouched on the server.
+    Discard(Which),
+    /// Everything is collected again and compared with what the sinks hold; with a time, what was received on that day or later (the server's
+    /// days; what is older may come with it).
+    Resync(Option<Timestamp>),
+}
+
+/// Which quarantined messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// By folder and UID.
+    These(Vec<(String, u32)>),
+}
+
+impl SinkConfig {
+    /// Whether the sink knows again what it has taken already; where one does not, collecting again brings copies and must be confirmed.
+    pub fn idempotent(&self) -> bool {
+        match self {
+            Self::File { .. } => true,
+        }
+    }
 }
 
 impl Collector {
-    /// Whether `other` asks for the same work: all but `requested_at` and `generation`.
+    /// Whether `other`, a later order, asks for the same work: all but `requested_at` and `generation`. A verb that is no more asked for is no
+    /// other work.
     pub fn same_work(&self, other: &Self) -> bool {
         let Self {
             id,
@@ -161,6 +195,7 @@ impl Collector {
             after_delivery,
             sinks,
             requested_at: _,
+            verb,
         } = self;
         *id == other.id
             && *mailbox == other.mailbox
@@ -172,6 +207,7 @@ impl Collector {
             && *max_message_bytes == other.max_message_bytes
             && *after_delivery == other.after_delivery
             && *sinks == other.sinks
+            && (other.verb.is_none() || *verb == other.verb)
     }
 }
 

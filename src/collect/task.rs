@@ -16,6 +16,7 @@ use tracing::{Instrument, debug, info, info_span};
 use super::drain::{Drained, Failure, Held, Pass, SetSize};
 use super::fan::{Branch, Fan, SinkFault};
 use super::settle::Settling;
+use super::verbs;
 use super::view::View;
 use super::{Collector, Environment, Progress, Protocol, SinkConfig, StoreError};
 use crate::diagnosis::{self, Diagnosis};
@@ -81,6 +82,8 @@ pub struct Task {
     cancel: CancellationToken,
     size: SetSize,
     settling: Settling,
+    /// What the order asks for beyond a look is done.
+    pub(super) verb_done: bool,
     /// The sinks, made once: what they answered of late is remembered with them.
     fan: OnceLock<Arc<Fan>>,
     /// A pass has ended in order: this process survives what it fetches.
@@ -113,6 +116,7 @@ impl Task {
             cancel,
             size: SetSize::default(),
             settling: Settling::default(),
+            verb_done: false,
             fan: OnceLock::new(),
             proven: false,
             failures: 0,
@@ -172,6 +176,9 @@ impl Task {
         if let Some(careful) = &held.careful {
             careful.begin(&mut self.size);
         }
+        let acted = verbs::act(&order, &mut session, &mut held, &*environment.cursors).await;
+        self.verb_done |= acted.is_ok();
+        acted?;
         let gauge = environment.metrics.session();
         let result = self.serve(&mut session, &mut held, &fan, renewal, permit).await;
         drop(gauge);

@@ -76,6 +76,7 @@ impl Task {
             message = diagnosis.message,
             "not collecting"
         );
+        let done = self.order.verb.is_none() || self.verb_done;
         let person = matches!(diagnosis.retry, Retry::Slow { .. });
         let now = Timestamp::now();
         self.progress.send_modify(|progress| {
@@ -89,8 +90,10 @@ impl Task {
             let (since, _) = progress.trouble.unwrap_or((now, 0));
             progress.trouble = Some((since, failures));
             progress.next_attempt = now.checked_add(pause).ok();
-            // The request was acted upon, whatever came of it.
-            progress.handled_request = request.or(progress.handled_request.take());
+            // A look was tried, whatever came of it; what is asked for beyond one is not done yet.
+            if done {
+                progress.handled_request = request.or(progress.handled_request.take());
+            }
         });
         if self.gives_up(failures, person) { Err(End::Failed(Box::new(diagnosis))) } else { Ok(pause) }
     }

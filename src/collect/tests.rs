@@ -14,7 +14,7 @@ use super::view::View;
 use super::*;
 use crate::cursor::{Holder, OwedReason, UidSet};
 use crate::sink::{self, Delivery, Outcome, Promise, Receipt, Sink};
-use crate::source::{Access, Head, Intake, Opened, Settle, Source, Wake};
+use crate::source::{Access, Day, Head, Intake, Opened, Settle, Source, Wake};
 
 /// A mailbox of messages that each hold their UID as text.
 struct Mailbox(UidSet);
@@ -26,6 +26,10 @@ impl Source for Mailbox {
 
     async fn list(&mut self, low: u32, high: u32) -> Result<UidSet, crate::source::Error> {
         Ok(self.0.intersection(&UidSet::from_range(low, high)))
+    }
+
+    async fn list_day(&mut self, low: u32, high: u32, _day: Day) -> Result<UidSet, crate::source::Error> {
+        self.list(low, high).await
     }
 
     async fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> Result<(), crate::source::Error> {
@@ -193,6 +197,7 @@ impl Stage {
             after_delivery: None,
             sinks: Vec::new(),
             requested_at: None,
+            verb: None,
         };
         let mut stage = Self {
             mailbox: UidSet::from_range(1, messages),

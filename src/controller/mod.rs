@@ -18,6 +18,7 @@ mod assign;
 pub mod cursors;
 mod difference;
 mod events;
+mod mailboxes;
 mod pace;
 mod publish;
 mod queue;
@@ -43,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::assign::Assignments;
+use self::mailboxes::Mailboxes;
 use self::publish::Publisher;
 use self::queue::Queue;
 use self::registrations::Registrations;
@@ -67,6 +69,8 @@ const CONCURRENCY: usize = 32;
 const CREDENTIAL_AGAIN: Duration = Duration::from_secs(15);
 /// How often an object that is not accepted is looked at again besides its changes.
 const REFUSED_AGAIN: Duration = Duration::from_secs(5 * 60);
+/// How soon what settles is looked at again before the first list is complete.
+const UNTIL_LISTED: Duration = Duration::from_millis(100);
 /// What an object refers to and is missing, and failures of the API server: first and longest pause.
 const MISSING_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 const FAILURE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -151,6 +155,8 @@ pub async fn run(
         queue: Queue::new(),
         attempts: Mutex::default(),
         validate: options.validate,
+        readiness: Arc::clone(&readiness),
+        mailboxes: Mailboxes::default(),
         objects,
         fleet,
     });
@@ -207,7 +213,13 @@ pub async fn run(
             if tokio::time::timeout(REGISTRATIONS_LISTED, all).await.is_err() {
                 warn!("AppRegistrations cannot be listed; collectors that refer to one must wait");
             }
-            let changed = |key| reconciler.queue.now(key);
+            let changed = |key: Key| {
+                let object = reconciler.objects.find(&key);
+                let mailbox = object.as_ref().and_then(|object| object.0.as_ref().ok()).map(|object| object.spec.mailbox.as_str());
+                // Whether one of them may collect may hang on this one.
+                reconciler.mailboxes.changed(&key, mailbox).into_iter().for_each(|neighbour| reconciler.queue.now(neighbour));
+                reconciler.queue.now(key);
+            };
             watch::watch(api, config, &reconciler.objects, changed, |health| scope.tell(health)).await;
         });
     }
@@ -246,6 +258,8 @@ struct Reconciler {
     /// Tries in a row that ended in a missing reference or a failure of the API server.
     attempts: Mutex<HashMap<Key, u32>>,
     validate: validate::Options,
+    readiness: Arc<Readiness>,
+    mailboxes: Mailboxes,
 }
 
 /// When a reconciled object is looked at again besides its changes.
@@ -330,6 +344,15 @@ impl Reconciler {
                 return Ok(Again::After(REFUSED_AGAIN));
             }
         };
+        // Before everything is seen nobody knows whether an older one collects here: what settles waits for that.
+        if spec.after_delivery.is_some() && !self.readiness.is_ready() {
+            return Ok(Again::After(UNTIL_LISTED));
+        }
+        if let Some(error) = self.conflict(object, &spec.mailbox) {
+            self.assignments.withdraw(key).await;
+            self.refuse(key, &object.metadata, refusal(&error), None);
+            return Ok(Again::After(REFUSED_AGAIN));
+        }
         let credentials = spec.credentials.clone();
         if object.spec.suspend == Some(true) {
             self.assignments.withdraw(key).await;
@@ -362,6 +385,15 @@ impl Reconciler {
                 Ok(Again::BackOff(MISSING_AGAIN))
             }
         }
+    }
+
+    /// Why this object must not be collected beside the others of its mailbox. The watch tells it when one of them changes or goes.
+    fn conflict(&self, object: &MailboxCollector, mailbox: &str) -> Option<validate::Error> {
+        let others: Vec<_> = self.mailboxes.of(mailbox).iter().filter_map(|key| self.objects.find(key)).collect();
+        if others.len() < 2 {
+            return None;
+        }
+        validate::conflict(object, others.iter().filter_map(|other| other.0.as_ref().ok()), &self.validate)
     }
 
     /// The work order, or why there is none; an error only if the API server fails.
@@ -449,6 +481,7 @@ impl Reconciler {
 fn acceptance(metadata: &kube::api::ObjectMeta, outcome: Result<(), Refusal>) -> Acceptance {
     let requested_at = metadata.annotations.as_ref().and_then(|all| all.get(api::REQUESTED_AT));
     Acceptance {
+        object: (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default()),
         generation: metadata.generation.unwrap_or_default(),
         outcome,
         suspended: false,

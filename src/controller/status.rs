@@ -37,6 +37,8 @@ pub(crate) struct Refusal {
 /// What a reconciliation found.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Acceptance {
+    /// Namespace and name of the object, for commands to paste.
+    pub object: (String, String),
     /// `metadata.generation` that it speaks of.
     pub generation: i64,
     /// Accepted, or why not.
@@ -314,7 +316,7 @@ impl Facts<'_> {
             type_: Kind::QuarantineNotEmpty,
             status: Status::True,
             reason: Reason::MessagesQuarantined.as_str().to_owned(),
-            message: "messages that could not be collected after several tries stay untouched in the mailbox; their number is in status.messages.quarantined".to_owned(),
+            message: quarantined(&self.acceptance.object),
         })
     }
 
@@ -379,6 +381,16 @@ impl Facts<'_> {
         }
         (token != TokenStatus::default()).then_some(token)
     }
+}
+
+/// What a person may do about quarantined messages, with the command. Without their number: it would change the message each time.
+fn quarantined((namespace, name): &(String, String)) -> String {
+    format!(
+        "Messages that could not be collected after several tries stay untouched in the mailbox. Which, and why: kubectl get mbcur {name} -n \
+         {namespace} -o yaml (spec.folders[].quarantined). To try all of them again: t=\"*@$(date +%s)\"; kubectl annotate mbc {name} -n {namespace} \
+         --overwrite mailbox-collector.io/requestedAt=\"$t\" mailbox-collector.io/replay=\"$t\" (one alone: INBOX/17@… in place of *@…). To give them \
+         up for good: the same with discard= in place of replay=."
+    )
 }
 
 fn kept(type_: Kind, condition: &Condition) -> Draft {

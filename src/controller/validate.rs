@@ -2,6 +2,7 @@
 //! The API server's schema says much of it too, but an object may be older than the schema, and the command line has no API server.
 //! A field whose room is not built yet is refused by name, never ignored.
 
+mod conflict;
 mod error;
 mod grammar;
 mod mail;
@@ -10,6 +11,7 @@ mod secret;
 mod sinks;
 #[cfg(test)]
 mod tests;
+mod verbs;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +20,11 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use super::status::bounded;
-use crate::api::{self, AppRegistration, MailboxCollector, MailboxCollectorSpec};
-use crate::collect::{Collector, CollectorId, NamedSink, Protocol};
+use crate::api::{AppRegistration, MailboxCollector, MailboxCollectorSpec};
+use crate::collect::{Collector, CollectorId, NamedSink, Protocol, Verb};
 use crate::source::Settle;
 
+pub use conflict::conflict;
 pub use error::Error;
 use grammar::Excerpt;
 pub use registration::{Registration, registration};
@@ -133,6 +136,7 @@ fn order(object: &MailboxCollector, spec: Spec, credential: crate::entra::Creden
         after_delivery: spec.after_delivery,
         sinks: spec.sinks,
         requested_at: spec.requested_at,
+        verb: spec.verb,
     }
 }
 
@@ -192,6 +196,8 @@ pub struct Spec {
     pub sinks: Vec<NamedSink>,
     /// Value of the `requestedAt` annotation.
     pub requested_at: Option<String>,
+    /// What is asked for together with it.
+    pub verb: Option<Verb>,
 }
 
 /// Everything that can be said of `object` without what it refers to.
@@ -209,9 +215,9 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     mail::selection(spec)?;
     let after_delivery = mail::after_delivery(spec)?;
     let sinks = sinks::sinks(spec, &id.namespace, options)?;
-    let requested_at = annotations(object)?;
+    let (requested_at, verb) = verbs::asked(object, &sinks)?;
     let push = spec.push.unwrap_or(protocol == Protocol::Imap);
-    Ok(Spec { id, mailbox, protocol, credentials, interval, push, after_delivery, sinks, requested_at })
+    Ok(Spec { id, mailbox, protocol, credentials, interval, push, after_delivery, sinks, requested_at, verb })
 }
 
 fn wrong(field: &str, value: Excerpt<'_>, problem: impl std::fmt::Display, way_out: &'static str) -> Error {
@@ -261,22 +267,5 @@ fn credentials(spec: &MailboxCollectorSpec) -> Result<Credentials, Error> {
         )),
         (Some(_), Some(_)) => Err(plainly_wrong("spec.credentials", "has both secretRef and appRegistrationRef", WAY_OUT)),
         (None, None) => Err(plainly_wrong("spec.credentials", "has neither secretRef nor appRegistrationRef", WAY_OUT)),
-    }
-}
-
-/// The `requestedAt` annotation; the other verbs are not built yet.
-fn annotations(object: &MailboxCollector) -> Result<Option<String>, Error> {
-    let annotation = |name: &str| object.metadata.annotations.as_ref().and_then(|all| all.get(name));
-    for name in [api::RESYNC_FROM, api::REPLAY, api::DISCARD] {
-        if annotation(name).is_some() {
-            return Err(not_built(format!("metadata.annotations[{name}]"), "remove the annotation"));
-        }
-    }
-    match annotation(api::REQUESTED_AT) {
-        Some(value) if value.len() > LONGEST_REQUEST => {
-            let field = format!("metadata.annotations[{}]", api::REQUESTED_AT);
-            Err(wrong(&field, Excerpt(value), "is longer than 256 bytes", "write a short token, for example the time of day"))
-        }
-        other => Ok(other.cloned()),
     }
 }

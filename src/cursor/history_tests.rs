@@ -23,6 +23,8 @@ enum Event {
     ArriveUnseen,
     /// The n-th message is deleted by its owner.
     Expunge(usize),
+    /// From now on delivered messages are deleted, or kept.
+    Settling(bool),
     /// The mailbox is moved: another UIDVALIDITY, new UIDs.
     Renumber,
     Minutes(i64),
@@ -36,6 +38,18 @@ struct Drain {
     /// What becomes of the n-th message, in turn.
     outcomes: Vec<Fetched>,
     newest_first: bool,
+    /// What the server does when it is asked to delete.
+    obeys: Obedience,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Obedience {
+    #[default]
+    Deletes,
+    /// OK, and every second message is still there.
+    Half,
+    /// OK, and nothing happened.
+    Lies,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +84,9 @@ struct World {
     /// What the sink durably holds for a message, whether the cursor knows it or not.
     held: BTreeSet<Serial>,
     given_up: BTreeSet<Serial>,
+    /// Deleted by us, for they were delivered.
+    settled: BTreeSet<Serial>,
+    settling: bool,
     cursor: Cursor,
     stored: String,
     crashed: bool,
@@ -92,6 +109,8 @@ impl World {
             deliveries: BTreeMap::new(),
             held: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            settled: BTreeSet::new(),
+            settling: false,
             stored: serde_json::to_string(&cursor).unwrap(),
             cursor,
             crashed: false,
@@ -108,6 +127,7 @@ impl World {
                     self.messages.remove(&uid);
                 }
             }
+            Event::Settling(settling) => self.settling = *settling,
             Event::Renumber => {
                 self.renumbered = true;
                 self.uid_validity += 1;
@@ -159,6 +179,10 @@ impl World {
         let mut outcomes = drain.outcomes.iter().copied();
         let now = self.now;
 
+        if !self.settling {
+            let unsettled = self.folder().unsettled().clone();
+            self.folder().settled(&unsettled);
+        }
         let (uid_validity, uid_next) = (self.uid_validity, self.uid_next);
         let _numbering: Numbering = self.folder().opened(uid_validity, Some(uid_next), now);
         let mut work = UidSet::new();
@@ -189,7 +213,7 @@ impl World {
                         accepted.insert(*uid);
                     }
                     Fetched::Deferred => {
-                        self.folder().decide(&accepted);
+                        self.delivered(&accepted);
                         self.record();
                         return Ok(());
                     }
@@ -198,12 +222,48 @@ impl World {
                 }
             }
             step()?;
-            self.folder().decide(&accepted);
+            self.delivered(&accepted);
             step()?;
             self.record();
         }
         self.record();
+        step()?;
+        if self.settling {
+            // Any of the two may be the last thing that a process does.
+            let asked = self.folder().unsettled().clone();
+            self.settle(&asked, drain.obeys);
+            step()?;
+            let still = self.visible(1, u32::MAX);
+            self.folder().settled(&asked.difference(&still));
+            step()?;
+            self.record();
+        }
         step()
+    }
+
+    fn delivered(&mut self, uids: &UidSet) {
+        if self.settling {
+            self.folder().delivered(uids);
+        } else {
+            self.folder().decide(uids);
+        }
+    }
+
+    /// The server deletes. Only what the record, as it is stored, holds as delivered may be asked for.
+    fn settle(&mut self, asked: &UidSet, obeys: Obedience) {
+        let stored: Cursor = serde_json::from_str(&self.stored).unwrap();
+        let recorded = stored.folder(INBOX).unwrap();
+        for uid in asked.iter() {
+            assert!(recorded.unsettled().contains(uid) && recorded.is_decided(uid), "UID {uid} is deleted and not recorded: {stored:?}");
+            if obeys == Obedience::Lies || obeys == Obedience::Half && uid % 2 == 0 {
+                continue;
+            }
+            if let Some(message) = self.messages.remove(&uid) {
+                assert!(self.held.contains(&message.serial), "UID {uid} is deleted and nobody has it");
+                assert!(!self.given_up.contains(&message.serial) || self.held.contains(&message.serial));
+                self.settled.insert(message.serial);
+            }
+        }
     }
 
     fn deliver(&mut self, uid: u32, message: &Message) {
@@ -252,12 +312,21 @@ impl World {
         let top = self.messages.keys().last().copied().unwrap_or(0);
         assert!(self.folder().undecided(top).is_empty());
         assert!(self.folder().owed().is_empty());
+        assert!(self.folder().unsettled().is_empty());
         assert_eq!(self.cursor.full(), None);
         let mut copies: BTreeMap<Content, usize> = BTreeMap::new();
         for (content, _) in &self.files {
             *copies.entry(*content).or_default() += 1;
         }
         let mut present: BTreeMap<Content, usize> = BTreeMap::new();
+        for serial in &self.settled {
+            let content = self.arrived[serial];
+            assert!(copies.contains_key(&content), "{serial} is deleted and its content is nowhere");
+            // After a renumbering the copy of a message that is gone may stand for one of the very same bytes (law 2).
+            if !self.renumbered {
+                *present.entry(content).or_default() += 1;
+            }
+        }
         for message in self.messages.values().filter(|message| !self.given_up.contains(&message.serial)) {
             *present.entry(message.content).or_default() += 1;
         }
@@ -282,12 +351,14 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Fetched::NotReceived),
         1 => Just(Fetched::Deferred)
     ];
-    let drain = (prop::option::weighted(0.4, 0usize..25), prop::collection::vec(outcome, 0..12), any::<bool>())
-        .prop_map(|(crash_at, outcomes, newest_first)| Event::Drain(Drain { crash_at, outcomes, newest_first }));
+    let obeys = prop_oneof![4 => Just(Obedience::Deletes), 1 => Just(Obedience::Half), 1 => Just(Obedience::Lies)];
+    let drain = (prop::option::weighted(0.4, 0usize..25), prop::collection::vec(outcome, 0..12), any::<bool>(), obeys)
+        .prop_map(|(crash_at, outcomes, newest_first, obeys)| Event::Drain(Drain { crash_at, outcomes, newest_first, obeys }));
     prop_oneof![
         6 => prop::option::weighted(0.3, 0u8..2).prop_map(|twin| Event::Arrive { twin }),
         1 => Just(Event::ArriveUnseen),
         2 => (0usize..12).prop_map(Event::Expunge),
+        1 => any::<bool>().prop_map(Event::Settling),
         1 => Just(Event::Renumber),
         2 => (0i64..90).prop_map(Event::Minutes),
         5 => drain,
@@ -313,7 +384,7 @@ proptest! {
             match event {
                 Event::Renumber => {}
                 Event::Drain(drain) => world.happens(&Event::Drain(Drain { crash_at: None, ..drain })),
-                Event::Arrive { .. } | Event::ArriveUnseen | Event::Expunge(_) | Event::Minutes(_) => world.happens(&event),
+                Event::Arrive { .. } | Event::ArriveUnseen | Event::Expunge(_) | Event::Settling(_) | Event::Minutes(_) => world.happens(&event),
             }
         }
         world.comes_to_rest();

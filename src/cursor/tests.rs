@@ -313,3 +313,105 @@ fn whatever_fails_of_the_work_there_was_room_for_fits() {
     assert!(cursor.stored_bytes() <= MAX_BYTES, "{}", cursor.stored_bytes());
     assert!(cursor.owed() <= MAX_OWED);
 }
+
+#[test]
+fn delivered_messages_are_unsettled_until_a_listing_or_a_search_shows_them_gone() {
+    let mut cursor = opened();
+    let inbox = cursor.folder_mut("INBOX");
+    inbox.delivered(&set("1:9,12"));
+    assert_eq!((inbox.decided(), inbox.unsettled()), (&set("1:9,12"), &set("1:9,12")));
+    // A complete listing of a window that lacks some of them.
+    let _work = inbox.listed(1, 5, &set("2,4"), at(1));
+    assert_eq!(inbox.unsettled(), &set("2,4,6:9,12"));
+    inbox.settled(&set("4:8"));
+    assert_eq!((inbox.decided(), inbox.unsettled()), (&set("1:9,12"), &set("2,9,12")));
+    let stored = serde_json::to_value(&cursor).unwrap();
+    assert_eq!(stored["folders"][0]["unsettled"], "2,9,12");
+    assert_eq!(serde_json::from_value::<Cursor>(stored).unwrap(), cursor);
+    assert_eq!(cursor.folder_mut("INBOX").opened(8, None, at(2)), Numbering::Renumbered);
+    assert!(cursor.folder_mut("INBOX").unsettled().is_empty(), "the old numbers mean other messages now");
+}
+
+#[test]
+fn a_record_that_would_settle_what_is_not_delivered_is_read_without_that() {
+    let folder = r#"{"name":"INBOX","uidValidity":1,"decided":"1:3","unsettled":"2:9",
+        "owed":[{"uid":2,"reason":"Empty","attempts":1,"since":"2027-01-15T08:01:00Z","next":"2027-01-15T08:02:00Z"}]}"#;
+    let cursor: Cursor = serde_json::from_str(&format!(r#"{{"folders":[{folder}]}}"#)).unwrap();
+    assert_eq!(cursor.folder("INBOX").unwrap().unsettled(), &set("3"));
+}
+
+#[test]
+fn too_many_ranges_of_unsettled_messages_stop_new_work_and_settling_makes_room() {
+    let mut cursor = opened();
+    let inbox = cursor.folder_mut("INBOX");
+    inbox.decide(&set("1:2000"));
+    inbox.delivered(&(1..=1_000).map(|n| n * 2).collect());
+    assert_eq!((cursor.full(), cursor.room()), (Some(Full::Unsettled), 0));
+    cursor.folder_mut("INBOX").settled(&set("1:1500"));
+    assert_eq!(cursor.full(), None);
+}
+
+#[test]
+fn an_attempt_is_counted_before_it_is_made_and_once() {
+    let mut cursor = opened();
+    let inbox = cursor.folder_mut("INBOX");
+    // It comes well.
+    inbox.count(5, at(0));
+    assert!(inbox.owed()[&5].trying && !inbox.is_decided(5));
+    inbox.decide(&set("5"));
+    assert!(inbox.owed().is_empty());
+    // It fails in a way that is told.
+    inbox.count(6, at(0));
+    assert!(matches!(inbox.owe(6, OwedReason::Empty, at(0)), Owe::Again { .. }));
+    assert_eq!((inbox.owed()[&6].attempts, inbox.owed()[&6].trying), (1, false));
+    // It came to nothing.
+    inbox.count(6, at(2));
+    inbox.uncount(6);
+    inbox.uncount(6);
+    assert_eq!(inbox.owed()[&6].attempts, 1);
+    // The process ends, three times.
+    for attempt in 1..=3 {
+        cursor.folder_mut("INBOX").count(7, at(attempt));
+        let mut read: Cursor = serde_json::from_str(&serde_json::to_string(&cursor).unwrap()).unwrap();
+        let ended = read.folder_mut("INBOX").ended(at(attempt));
+        assert_eq!((ended.alone, ended.given_up), (vec![7], if attempt == 3 { vec![7] } else { vec![] }));
+        assert_eq!(read.folder_mut("INBOX").ended(at(attempt)), Ended::default(), "told once");
+        cursor = read;
+    }
+    let given_up = &cursor.folder("INBOX").unwrap().quarantined()[0];
+    assert_eq!((given_up.uid, given_up.reason, given_up.attempts), (7, OwedReason::ProcessEnded, 3));
+    assert!(cursor.folder("INBOX").unwrap().is_decided(7));
+    // A set under way is told to whoever reads the record.
+    cursor.folder_mut("INBOX").try_set(set("8:20"));
+    let mut read: Cursor = serde_json::from_str(&serde_json::to_string(&cursor).unwrap()).unwrap();
+    assert_eq!(read.folder_mut("INBOX").ended(at(9)).set, set("8:20"));
+}
+
+#[test]
+fn a_person_replays_discards_or_collects_again() {
+    let mut cursor = opened();
+    let inbox = cursor.folder_mut("INBOX");
+    inbox.decide(&set("1:10"));
+    for uid in [3, 5, 7] {
+        let _given_up = inbox.owe(uid, OwedReason::TooLarge, at(0));
+    }
+    assert_eq!((inbox.replay(Some(4), at(1)), inbox.replay(Some(5), at(1))), (0, 1));
+    assert_eq!((inbox.owed()[&5].attempts, inbox.due(at(1))), (0, set("5")));
+    assert_eq!((inbox.discard(Some(5)), inbox.discard(Some(3))), (0, 1));
+    assert!(inbox.is_decided(3) && inbox.quarantined().len() == 1);
+    assert_eq!((inbox.discard(None), inbox.discard(None)), (1, 0));
+    let _given_up = inbox.owe(9, OwedReason::TooLarge, at(0));
+    assert_eq!((inbox.replay(None, at(2)), inbox.quarantined().len()), (1, 0));
+
+    inbox.delivered(&set("11:20"));
+    let _given_up = inbox.owe(15, OwedReason::TooLarge, at(2));
+    let _again = inbox.owe(18, OwedReason::Empty, at(2));
+    assert!(inbox.claim([1; 8]));
+    inbox.resync(13, Some(21), at(3));
+    assert_eq!((inbox.undecided(20), inbox.unsettled()), (set("13:17,19:20"), &set("11:12")));
+    assert!(inbox.must_reconcile(20) && !inbox.must_reconcile(21) && inbox.claims().next().is_none());
+    assert_eq!(inbox.listed(1, u32::MAX, &set("11:20"), at(3)), set("13:17,19:20"));
+    assert!(inbox.owed().contains_key(&18) && inbox.quarantined().is_empty());
+    inbox.resync(1, Some(21), at(3));
+    assert_eq!(inbox.listed(1, u32::MAX, &set("11:20"), at(3)), set("11:17,19:20"));
+}

@@ -31,6 +31,15 @@ pub struct Opened {
     pub read_only: bool,
 }
 
+/// A day by which a server searches: whole days in a zone that only it knows (RFC 9051 section 6.4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Day {
+    /// Received on an earlier day.
+    Before(jiff::civil::Date),
+    /// Received on that day or later.
+    Since(jiff::civil::Date),
+}
+
 /// How a folder is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -137,6 +146,8 @@ pub trait Source: Send {
     }
     /// The UIDs that exist in `low..=high` of the opened folder. Complete, or an error.
     fn list(&mut self, low: u32, high: u32) -> impl Future<Output = Result<UidSet, Error>> + Send;
+    /// The UIDs among `low..=high` of the opened folder that were received on such a day. Complete, or an error.
+    fn list_day(&mut self, low: u32, high: u32, day: Day) -> impl Future<Output = Result<UidSet, Error>> + Send;
     /// Fetches the messages of `uids` into `intake` and ends with the server's tagged OK. What was not given to `intake` by then is owed.
     fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> impl Future<Output = Result<(), Error>> + Send;
     /// Asks the server to settle `uids` of the opened folder, and no other message; those that are gone are passed over. `Ok` is what the

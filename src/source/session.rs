@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Access, Error, Intake, Opened, Settle, Source, Wake, imap, pop3};
+use super::{Access, Day, Error, Intake, Opened, Settle, Source, Wake, imap, pop3};
 use crate::cursor::{Name, UidSet};
 
 /// A session with Exchange Online. See [`Source`].
@@ -50,6 +50,13 @@ impl Source for Session {
         match self {
             Self::Imap(session) => session.list(low, high).await,
             Self::Pop3(session) => session.list(low, high).await,
+        }
+    }
+
+    async fn list_day(&mut self, low: u32, high: u32, day: Day) -> Result<UidSet, Error> {
+        match self {
+            Self::Imap(session) => session.list_day(low, high, day).await,
+            Self::Pop3(session) => session.list_day(low, high, day).await,
         }
     }
 

@@ -181,7 +181,11 @@ fn what_is_wrong_is_told_by_field_and_the_neighbour_notices_nothing() {
             &["spec.sinks", "write one sink"],
         ),
         ("app", json!({"credentials": {"appRegistrationRef": {"name": "app"}}}), &["spec.credentials.appRegistrationRef", "secretRef"]),
-        ("replay", json!({}), &["metadata.annotations[mailbox-collector.io/replay]", "remove the annotation"]),
+        (
+            "replay",
+            json!({}),
+            &["metadata.annotations[mailbox-collector.io/replay]", "mailbox-collector.io/requestedAt to the very same value"],
+        ),
     ];
     for (name, further, parts) in specs {
         let mut wrong = object(&namespace, name, further);

@@ -75,6 +75,47 @@ fn by_pop3_a_thousand_messages_arrive_as_the_server_stores_them_and_are_deleted_
     assert_eq!((said.counts("factures"), scene.cursor("factures")["unsettled"].is_null()), ((0, 0, 0), true));
 }
 
+#[test]
+fn a_real_server_moves_deletes_and_marks_what_is_delivered() {
+    const ARCHIVE: &str = "Factures/Déjà traité";
+    const MESSAGES: u64 = 300;
+    let dovecot = Dovecot::start().unwrap();
+    let rows = [
+        ("move", "afterDelivery: {action: Move, folder: Factures/Déjà traité}", (0, MESSAGES as usize, 0)),
+        ("delete", "afterDelivery: {action: Delete}", (0, 0, 0)),
+        ("seen", "afterDelivery: {action: MarkSeen}", (MESSAGES as usize, 0, 0)),
+        ("keep", "", (MESSAGES as usize, 0, MESSAGES as usize)),
+    ];
+    let scene = Scene::new(&rows.map(|(name, ..)| name));
+    scene.write("ca.pem", &format!("{}{}", scene.simulator.ca_pem(), dovecot.ca_pem()));
+    let documents: Vec<String> = rows.iter().map(|(name, more, _)| collector(name, more)).collect();
+    scene.write("mail.yaml", &format!("{}---\n{}", secret(simulator::CLIENT_SECRET), documents.join("---\n")));
+    let mail: Vec<Vec<u8>> = (1..=MESSAGES).map(|serial| plain(serial, 500)).collect();
+    for (name, ..) in rows {
+        dovecot.load(&address(name), &mail).unwrap();
+        // Before the target is there, nothing is lost and it is told.
+        if name != "move" {
+            dovecot.make_folder(&address(name), ARCHIVE).unwrap();
+        }
+    }
+    let collect = || run(scene.command_for(&dovecot.imap_endpoint(), "json").arg("--once"));
+    let said = collect();
+    assert_eq!((said.reason("move"), said.counts("move")), ("FolderNotFound", (MESSAGES, 0, 0)), "{}", said.stdout);
+    assert!(said.of("move")["message"].as_str().unwrap().contains(ARCHIVE));
+    dovecot.make_folder(&address("move"), ARCHIVE).unwrap();
+    let said = collect();
+    said.must_be_ok();
+    for (name, _, expected) in rows {
+        assert_eq!(said.counts(name), (0, 0, 0), "{name}: nothing is fetched again");
+        let count = |folder, kind: &[&str]| dovecot.count(&address(name), folder, kind).unwrap();
+        assert_eq!((count("INBOX", &["ALL"]), count(ARCHIVE, &["ALL"]), count("INBOX", &["UNSEEN"])), expected, "{name}");
+        let mut serials: Vec<u64> = scene.files(name).iter().filter_map(|file| serial_in(&file.bytes)).collect();
+        serials.sort_unstable();
+        assert_eq!(serials, (1..=MESSAGES).collect::<Vec<_>>(), "{name}");
+        assert!(scene.cursor(name)["unsettled"].is_null(), "{name}: {}", scene.cursor(name));
+    }
+}
+
 fn plain(serial: u64, bytes: u64) -> Vec<u8> {
     let mut text = format!("Message-ID: <{serial}@contoso.example>\r\nSubject: n {serial}\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nBonjour,\r\nSerial: {serial:012}\r\n").into_bytes();
     while (text.len() as u64) < bytes {

@@ -34,6 +34,7 @@ mod schema;
 mod secrets;
 mod settled;
 mod support;
+mod verbs;
 mod volatile_disk;
 mod watched;
 mod wire_faults;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use simulator::{Action, FetchFault, Message, Trigger};
 
 use crate::scene::{Running, Said, Scene, address, collector, secret, wait_for_files};
-use crate::support::wait_for;
+use crate::support::{number_from_environment, wait_for};
 
 const MANY: Duration = Duration::from_secs(40);
 const ARCHIVE: &str = "Factures/Traité";
@@ -238,6 +238,75 @@ fn new_mail_that_is_pushed_is_delivered_and_settled_at_once() {
     }
     wait_for("all moved", MANY, || (lying_in(&scene, "move", ARCHIVE) == (1..=8).collect::<Vec<_>>()).then_some(()));
     assert_eq!(lying_in(&scene, "move", "INBOX"), Vec::<u64>::new());
+}
+
+/// `MAILBOX_COLLECTOR_SECOND_CLIENT` sets how many messages (300 where it is not set), `…_SEED` repeats a run.
+#[test]
+fn a_second_client_that_reads_moves_and_deletes_at_random_makes_nothing_lost_and_nothing_doubled() {
+    let messages = number_from_environment("MAILBOX_COLLECTOR_SECOND_CLIENT", 300);
+    let seed = number_from_environment("MAILBOX_COLLECTOR_SECOND_CLIENT_SEED", jiff::Timestamp::now().as_nanosecond() as u64);
+    let mut state = seed;
+    let mut random = move |bound: usize| {
+        // SplitMix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let value = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((value ^ value >> 31) % bound as u64) as usize
+    };
+    let scene = scene(&[("move", MOVE)]);
+    let (early, mut late) = (messages / 2, messages / 2 + 1..=messages);
+    scene.deliver("move", 1..=early);
+    let _running = Running::start(&mut scene.command());
+    // What the other client took away, whether it was delivered by then or not.
+    let mut taken: Vec<u64> = Vec::new();
+    let mut turns = 0;
+    loop {
+        if turns % 2 == 0
+            && let Some(serial) = late.next()
+        {
+            scene.deliver("move", [serial]);
+        }
+        turns += 1;
+        let left = scene.mailbox("move", |mailbox| {
+            let (uids, serials) = (mailbox.folder("INBOX").uids(), mailbox.folder("INBOX").serials());
+            if uids.is_empty() {
+                return 0;
+            }
+            let at = random(uids.len());
+            match random(12) {
+                0 => {
+                    taken.extend(serials[at]);
+                    mailbox.folder("INBOX").expunge(|uid| uid == uids[at]);
+                }
+                1 => {
+                    taken.extend(serials[at]);
+                    mailbox.move_messages("INBOX", "Brouillons", |uid| uid == uids[at]);
+                }
+                turn => mailbox.folder("INBOX").mark_seen(uids[at], turn % 3 != 0),
+            }
+            uids.len()
+        });
+        if left == 0 && late.is_empty() {
+            break;
+        }
+        assert!(turns < 2_000_000, "INBOX holds {left} messages (seed {seed})");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    wait_for("what was delivered is in the archive or was taken away", MANY, || {
+        let moved = lying_in(&scene, "move", ARCHIVE);
+        (moved.len() + taken.len() >= messages as usize).then_some(())
+    });
+    let (moved, serials) = (lying_in(&scene, "move", ARCHIVE), scene.serials("move"));
+    assert!(serials.windows(2).all(|pair| pair[0] != pair[1]), "twice (seed {seed})");
+    let lost: Vec<u64> = (1..=messages).filter(|serial| !taken.contains(serial) && serials.binary_search(serial).is_err()).collect();
+    assert!(lost.is_empty(), "lost {lost:?} (seed {seed})");
+    assert!(moved.iter().all(|serial| serials.binary_search(serial).is_ok()), "moved and not delivered (seed {seed})");
+    println!(
+        "{messages} messages, {} moved, {} taken by the other client, {} delivered, 0 lost, 0 twice (seed {seed})",
+        moved.len(),
+        taken.len(),
+        serials.len()
+    );
 }
 
 /// A message after which the process is killed, each time.

@@ -153,6 +153,23 @@ impl Dovecot {
         Ok(stored)
     }
 
+    /// Makes a folder; its name is UTF-8, with `/` between levels.
+    ///
+    /// # Errors
+    /// When doveadm fails.
+    pub fn make_folder(&self, mailbox: &str, folder: &str) -> anyhow::Result<()> {
+        run(self.doveadm().args(["mailbox", "create", "-u", mailbox, folder]).stdin(Stdio::null())).map(drop)
+    }
+
+    /// How many messages a folder holds, in all or of one kind (`UNSEEN`, say: search keys of doveadm).
+    ///
+    /// # Errors
+    /// When doveadm fails.
+    pub fn count(&self, mailbox: &str, folder: &str, kind: &[&str]) -> anyhow::Result<usize> {
+        let found = run(self.doveadm().args(["search", "-u", mailbox, "mailbox", folder]).args(kind).stdin(Stdio::null()))?;
+        Ok(found.lines().count())
+    }
+
     fn doveadm(&self) -> Command {
         let mut command = Command::new("doveadm");
         command.arg("-c").arg(self.folder.path().join("dovecot.conf"));

@@ -79,7 +79,15 @@ mod tests {
     use crate::diagnosis::{Diagnosis, Retry};
 
     fn acceptance() -> Acceptance {
-        Acceptance { generation: 2, outcome: Ok(()), suspended: false, requested_at: None, secret_expiration: None, warns: None }
+        Acceptance {
+            object: ("tenant".into(), "app".into()),
+            generation: 2,
+            outcome: Ok(()),
+            suspended: false,
+            requested_at: None,
+            secret_expiration: None,
+            warns: None,
+        }
     }
 
     fn shown(status: &AppRegistrationStatus) -> Vec<String> {

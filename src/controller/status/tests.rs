@@ -13,7 +13,15 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn accepted(generation: i64) -> Acceptance {
-    Acceptance { generation, outcome: Ok(()), suspended: false, requested_at: None, secret_expiration: None, warns: None }
+    Acceptance {
+        object: ("tenant".into(), "factures".into()),
+        generation,
+        outcome: Ok(()),
+        suspended: false,
+        requested_at: None,
+        secret_expiration: None,
+        warns: None,
+    }
 }
 
 fn refused(reason: Reason) -> Acceptance {
@@ -328,6 +336,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
                         requested_at: Some("t".into()),
                         secret_expiration,
                         warns: Some(Ending::Secret),
+                        ..accepted(1)
                     },
                     progress,
                 }

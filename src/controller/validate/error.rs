@@ -30,6 +30,19 @@ pub enum Error {
         /// Path of the field.
         field: String,
     },
+    /// An older collector overlaps with this one in mailbox and folder, and one of the two settles.
+    #[error(
+        "spec.mailbox: {} collects the same folder of this mailbox, and {} moves, marks or deletes what it has collected; write \
+         afterDelivery: {{action: Keep}} in both, or collect other folders, or remove one of them",
+        other.as_ref().map_or_else(|| "an older MailboxCollector of another namespace".to_owned(), |name| format!("the older MailboxCollector \"{name}\"")),
+        if *settles { "it" } else { "this one" }
+    )]
+    MailboxConflict {
+        /// Name of the older one, where it is of the same namespace.
+        other: Option<String>,
+        /// It is the older one that settles.
+        settles: bool,
+    },
     /// There is no such Secret.
     #[error("spec.credentials.secretRef: {}", missing_secret(secret))]
     SecretNotFound {
@@ -141,6 +154,7 @@ impl Error {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Field { .. } | Self::NotBuilt { .. } => Reason::InvalidSpec,
+            Self::MailboxConflict { .. } => Reason::MailboxConflict,
             Self::FileSinkNotEnabled { .. } => Reason::SinkNotEnabled,
             Self::WorkloadIdentityNotEnabled { .. } => Reason::WorkloadIdentityNotEnabled,
             Self::AppRegistrationNotFound { .. } => Reason::AppRegistrationNotFound,

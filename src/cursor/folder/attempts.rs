@@ -49,7 +49,13 @@ impl Folder {
             ended.alone.push(owed.uid);
             if owed.reason.exhausted(owed.attempts, owed.since, now) {
                 ended.given_up.push(owed.uid);
-                self.quarantined.push(Quarantined { uid: owed.uid, reason: owed.reason, attempts: owed.attempts, time: now, has: owed.has });
+                self.quarantined.push(Quarantined {
+                    uid: owed.uid,
+                    reason: owed.reason,
+                    attempts: owed.attempts,
+                    time: now,
+                    has: owed.has,
+                });
             }
         }
         self.owed.retain(|uid, _| !ended.given_up.contains(uid));

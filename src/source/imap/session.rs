@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::wire::{Reply, Transport, Wire};
 use super::{fetch, idle, sasl, settle, text};
 use crate::cursor::UidSet;
-use crate::source::{Access, Error, Intake, Opened, Refusal, Settle, Source, Step, Wake};
+use crate::source::{Access, Day, Error, Intake, Opened, Refusal, Settle, Source, Step, Wake};
 
 /// How long a good-bye may take.
 const GOOD_BYE: Duration = Duration::from_secs(2);
@@ -68,9 +68,15 @@ impl<S: Transport> Source for Session<S> {
         self.ended(outcome)
     }
 
+    async fn list_day(&mut self, low: u32, high: u32, day: Day) -> Result<UidSet, Error> {
+        let wire = self.begin()?;
+        let outcome = search(wire, low.max(1), high, Some(day)).await;
+        self.ended(outcome)
+    }
+
     async fn list(&mut self, low: u32, high: u32) -> Result<UidSet, Error> {
         let wire = self.begin()?;
-        let outcome = search(wire, low.max(1), high).await;
+        let outcome = search(wire, low.max(1), high, None).await;
         self.ended(outcome)
     }
 
@@ -140,14 +146,19 @@ async fn open<S: Transport>(wire: &mut Wire<S>, folder: &str, access: Access) ->
     })
 }
 
-async fn search<S: Transport>(wire: &mut Wire<S>, low: u32, high: u32) -> Result<UidSet, Error> {
+async fn search<S: Transport>(wire: &mut Wire<S>, low: u32, high: u32, day: Option<Day>) -> Result<UidSet, Error> {
     if low > high {
         return Ok(UidSet::new());
     }
     // Whatever is announced from here on may have come too late for this search; what was announced before is found only by one that
     // reaches to the end.
-    wire.news &= high < u32::MAX;
-    found(wire, &format!("UID SEARCH UID {low}:{high}"), low, high).await
+    wire.news &= high < u32::MAX || day.is_some();
+    let day = match day {
+        None => String::new(),
+        Some(Day::Before(day)) => format!(" BEFORE {}", text::search_day(day)),
+        Some(Day::Since(day)) => format!(" SINCE {}", text::search_day(day)),
+    };
+    found(wire, &format!("UID SEARCH UID {low}:{high}{day}"), low, high).await
 }
 
 /// What this search finds in `low..=high`.

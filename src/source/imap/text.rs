@@ -6,6 +6,8 @@ use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 
 pub(super) use crate::source::text::{clean, split_code};
 
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 /// A folder's name as a quoted string in modified UTF-7 (RFC 3501 section 5.1.3).
 pub(super) fn quoted_folder(name: &str) -> String {
     const UTF7: GeneralPurpose = GeneralPurpose::new(&IMAP_MUTF7, NO_PAD);
@@ -46,9 +48,7 @@ pub(super) fn internal_date(text: &str) -> Option<jiff::Timestamp> {
     let mut date = date.splitn(3, '-');
     let day = number(date.next()?)?;
     let month = date.next()?;
-    let month = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-        .iter()
-        .position(|name| month.eq_ignore_ascii_case(name))?;
+    let month = MONTHS.iter().position(|name| month.eq_ignore_ascii_case(name))?;
     let year = number(date.next()?)?;
     let mut time = time.splitn(3, ':');
     let (hour, minute, second) = (number(time.next()?)?, number(time.next()?)?, number(time.next()?)?);
@@ -64,6 +64,12 @@ pub(super) fn internal_date(text: &str) -> Option<jiff::Timestamp> {
     let second = second.min(59);
     let civil = jiff::civil::DateTime::new(year, month, small(day)?, small(hour)?, small(minute)?, small(second)?, 0).ok()?;
     offset.to_timestamp(civil).ok()
+}
+
+/// A day as SEARCH takes it: `d-Mon-yyyy` (RFC 9051 section 9, date).
+pub(super) fn search_day(day: jiff::civil::Date) -> String {
+    let month = usize::try_from(day.month()).ok().and_then(|month| MONTHS.get(month.saturating_sub(1))).copied().unwrap_or("Jan");
+    format!("{}-{month}-{:04}", day.day(), day.year())
 }
 
 fn number(text: &str) -> Option<i16> {
