@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use super::delivery::{Delivering, Reconcile, Settled};
 use super::view::View;
 use super::{Collector, CollectorId, CursorStore, StoreError, Version};
-use crate::cursor::{Cursor, Owe, OwedReason, UidSet};
+use crate::cursor::{Cursor, Epoch, Owe, OwedReason, UidSet};
 use crate::sink::identity;
 use crate::sink::{self, Sink};
 use crate::source::{self, Refusal, Source};
@@ -57,6 +57,8 @@ pub(super) enum Failure {
     Store(#[from] StoreError),
     #[error("the cursor is full: {0:?}")]
     Full(cursor::Full),
+    #[error("no folder of the order exists")]
+    Missing(Vec<diagnosis::MissingFolder>),
 }
 
 /// The cursor as this task holds it: the claim, and what is not yet written.
@@ -65,6 +67,7 @@ pub(super) struct Held {
     pub cursor: Cursor,
     version: Option<Version>,
     dirty: bool,
+    urgent: bool,
     saved_at: Option<Instant>,
     holding: bool,
 }
@@ -76,7 +79,7 @@ impl Held {
             Some((cursor, version)) => (cursor, Some(version)),
             None => (Cursor::default(), None),
         };
-        Ok(Self { cursor, version, dirty: false, saved_at: None, holding: false })
+        Ok(Self { cursor, version, dirty: false, urgent: false, saved_at: None, holding: false })
     }
 
     /// Makes the claim by compare-and-swap, once, before the first delivery.
@@ -100,6 +103,7 @@ impl Held {
         }
         self.version = Some(store.save(id, &self.cursor, self.version.as_ref()).await?);
         self.dirty = false;
+        self.urgent = false;
         self.saved_at = Some(Instant::now());
         Ok(())
     }
@@ -112,6 +116,17 @@ impl Held {
     /// How long until the pace allows the next write.
     pub(super) fn due_in(&self, store: &dyn CursorStore) -> Duration {
         self.saved_at.map_or(Duration::ZERO, |at| store.pace().saturating_sub(at.elapsed()))
+    }
+
+    /// Something was learnt that must be written before anything is delivered.
+    pub(super) fn must_save(&mut self) {
+        self.dirty = true;
+        self.urgent = true;
+    }
+
+    /// See [`Held::must_save`].
+    pub(super) fn urgent(&self) -> bool {
+        self.urgent
     }
 
     pub(super) fn unsaved(&self) -> bool {
@@ -187,8 +202,7 @@ impl Pass<'_> {
             return Ok(done);
         }
         let reconcile = self.reconcile(view, held).await?;
-        let key = held.cursor.folder_mut(&view.name).key().to_owned();
-        let numbering = identity::Numbering::new(&self.order.mailbox, &key, view.uid_validity);
+        let numbering = self.numbering(view, held);
         let mut delivering = Delivering::new(self.sink, numbering, reconcile);
         let ended = self.sets(session, view, held, &mut delivering, &mut done, began).await;
         // Whatever ended the pass: what the sink has taken is recorded.
@@ -355,6 +369,13 @@ impl Pass<'_> {
         }
     }
 
+    /// Names messages of the folder's present numbering.
+    fn numbering(&self, view: &View, held: &Held) -> identity::Numbering {
+        let folder = held.cursor.folder(&view.name);
+        let (key, epoch) = folder.map_or((view.name.as_str(), Epoch::default()), |folder| (folder.key(), folder.epoch()));
+        identity::Numbering::new(&self.order.mailbox, key, epoch.uid_validity).in_turn(epoch.turn, epoch.again_from)
+    }
+
     /// For messages that may lie in the sink under an older numbering: what is there, once a session.
     async fn reconcile(&self, view: &mut View, held: &Held) -> Result<Option<Reconcile>, Failure> {
         let Some(folder) = held.cursor.folder(&view.name) else { return Ok(None) };
@@ -384,7 +405,7 @@ impl Pass<'_> {
         let own = match &view.own {
             Some(own) => Arc::clone(own),
             None => {
-                let numbering = identity::Numbering::new(&self.order.mailbox, folder.key(), view.uid_validity);
+                let numbering = self.numbering(view, held);
                 let top = view.top;
                 // Up to millions of hashes: off the threads that serve other mailboxes.
                 let own = tokio::task::spawn_blocking(move || (1..=top).map(|uid| numbering.placement(uid)).collect::<HashSet<_>>());

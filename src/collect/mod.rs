@@ -1,11 +1,15 @@
 //! Collecting from one mailbox: the work order, the loop, one bounded drain, and what is told of it.
 //! Knows sources and sinks by their traits, never Kubernetes: cursors come through [`CursorStore`].
 //!
-//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `view` (listing) → `drain` (one bounded pass over a session)
+//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `folders` (which of them next) → `view` (listing; `numbering`: whether UIDs
+//! mean what they meant) → `drain` (one bounded pass over a session)
 //! → `delivery` (from FETCH responses to a sink's batches).
 
 mod delivery;
 mod drain;
+mod folders;
+mod nearest;
+mod numbering;
 mod pace;
 mod task;
 mod tell;

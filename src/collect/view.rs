@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tracing::warn;
 
 use super::drain::Held;
+use super::{Collector, numbering};
 use crate::cursor::{Folder, Numbering, UidSet};
-use crate::source::{self, Source};
+use crate::source::{self, Opened, Source};
 
 /// Widest window: as many numbers as one search result may hold.
 const WIDEST: u32 = 320_000;
@@ -35,17 +35,17 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Opens the folder and tells the cursor of its numbering.
-    pub(super) async fn open<S: Source>(session: &mut S, name: &str, held: &mut Held, now: Timestamp) -> Result<Self, source::Error> {
-        let opened = session.open(name).await?;
+    /// The folder that was just opened: tells the cursor of its numbering, and lists.
+    pub(super) async fn opened<S: Source>(
+        session: &mut S,
+        name: &str,
+        opened: &Opened,
+        held: &mut Held,
+        order: &Collector,
+        now: Timestamp,
+    ) -> Result<Self, source::Error> {
+        numbering::settle(session, name, opened, held, order, now).await?;
         let folder = held.cursor.folder_mut(name);
-        if folder.opened(opened.uid_validity, opened.uid_next, now) == Numbering::Renumbered {
-            warn!(
-                folder = name,
-                uid_validity = opened.uid_validity,
-                "the server has renumbered the folder: comparing with what was delivered"
-            );
-        }
         let top = opened.uid_next.map_or(0, |next| next.saturating_sub(1));
         let unlisted = folder.undecided(top);
         let window = if opened.exists <= WINDOW { u32::MAX } else { WINDOW };
@@ -58,6 +58,24 @@ impl View {
             view.list_next(session, held, now).await?;
         }
         Ok(view)
+    }
+
+    /// The folder was opened again: goes on where it was, or anew where the server has renumbered it.
+    pub(super) async fn reopened<S: Source>(
+        &mut self,
+        session: &mut S,
+        opened: &Opened,
+        held: &mut Held,
+        order: &Collector,
+        now: Timestamp,
+    ) -> Result<(), source::Error> {
+        let doubtful = opened.uid_validity != self.uid_validity
+            || held.cursor.folder_mut(&self.name).opened(opened.uid_validity, opened.uid_next, now) != Numbering::Same;
+        if doubtful {
+            *self = Self::opened(session, &self.name, opened, held, order, now).await?;
+            return Ok(());
+        }
+        self.list_new(session, held, now).await
     }
 
     /// Lists what the server has got since the last look, and the young gaps again.

@@ -82,7 +82,7 @@ pub fn validate(object: &MailboxCollector, secret: &SecretData, options: &Option
         id: spec.id,
         generation: object.metadata.generation.unwrap_or_default(),
         mailbox: spec.mailbox,
-        folders: vec![INBOX.to_owned()],
+        folders: spec.folders,
         credential: Arc::new(credential),
         interval: spec.interval,
         push: spec.push,
@@ -125,6 +125,8 @@ pub struct Spec {
     pub id: CollectorId,
     /// The mailbox, lower case.
     pub mailbox: String,
+    /// Folders, UTF-8 names, at least one, none twice.
+    pub folders: Vec<String>,
     /// Name of the Secret that it refers to, in its namespace.
     pub secret: String,
     /// Longest time between two looks.
@@ -146,14 +148,14 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     })?;
     mail::protocol(spec)?;
     let secret = secret_name(spec)?;
-    mail::folders(spec)?;
+    let folders = mail::folders(spec)?;
     let interval = mail::interval(spec)?;
     mail::beginning(spec)?;
     mail::selection(spec)?;
     mail::after_delivery(spec)?;
     let sinks = sinks::sinks(spec, &id.namespace, options)?;
     let requested_at = annotations(object)?;
-    Ok(Spec { id, mailbox, secret, interval, push: spec.push.unwrap_or(true), sinks, requested_at })
+    Ok(Spec { id, mailbox, folders, secret, interval, push: spec.push.unwrap_or(true), sinks, requested_at })
 }
 
 fn wrong(field: &str, value: Excerpt<'_>, problem: impl std::fmt::Display, way_out: &'static str) -> Error {

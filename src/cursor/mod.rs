@@ -13,7 +13,10 @@ mod history_tests;
 #[cfg(test)]
 mod tests;
 
-pub use folder::{Anchor, Baseline, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, Numbering, Owe, Owed, OwedReason, Quarantined, YOUNG};
+pub use folder::{
+    Anchor, Baseline, Epoch, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, Numbering, Owe, Owed, OwedReason, Quarantined, Recognised,
+    Sighting, YOUNG,
+};
 pub use uid_set::{MAX_TEXT, ParseError, UidSet};
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +29,9 @@ pub const MAX_RANGES: usize = 256;
 pub const MAX_OWED: usize = 2_000;
 /// Most quarantined messages in one cursor (law 9).
 pub const MAX_QUARANTINED: usize = 1_000;
+
+/// Most folders in one cursor: a spec has as many.
+pub const MAX_FOLDERS: usize = 64;
 
 /// Longest JSON form of one owed or quarantined message, in bytes; a test holds it against the longest values.
 const ENTRY_BYTES: usize = 192;
@@ -83,11 +89,43 @@ impl Cursor {
     /// What is remembered of the folder `name`, nothing at first.
     pub fn folder_mut(&mut self, name: &str) -> &mut Folder {
         let at = self.folders.iter().position(|folder| folder.name() == name).unwrap_or_else(|| {
-            self.folders.push(Folder::new(name));
+            let key = self.free_key(name);
+            self.folders.push(Folder::new(name, key));
             self.folders.len() - 1
         });
         #[expect(clippy::indexing_slicing, reason = "the position was found or made just above")]
         &mut self.folders[at]
+    }
+
+    /// The name itself, unless a folder that bore it once still has placements under it. No folder's name has `//` in it.
+    fn free_key(&self, name: &str) -> String {
+        let taken = |key: &str| self.folders.iter().any(|folder| folder.key() == key);
+        let mut key = name.to_owned();
+        let mut number = 2_u32;
+        while taken(&key) {
+            key = format!("{name}//{number}");
+            number = number.saturating_add(1);
+        }
+        key
+    }
+
+    /// The folder remembered as `from` is called `to` now; its key stays, and so do its placements. What little was remembered of `to` goes.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if from == to || self.folder(from).is_none() {
+            return;
+        }
+        self.folders.retain(|folder| folder.name() != to);
+        if let Some(folder) = self.folders.iter_mut().find(|folder| folder.name() == from) {
+            folder.rename(to);
+        }
+    }
+
+    /// Forgets folders that are no longer `wanted`, the longest known first, while there are more than [`MAX_FOLDERS`].
+    pub fn forget_unwanted(&mut self, wanted: &[String]) {
+        while self.folders.len() > MAX_FOLDERS {
+            let Some(at) = self.folders.iter().position(|folder| !wanted.iter().any(|name| name == folder.name())) else { return };
+            self.folders.remove(at);
+        }
     }
 
     /// Every folder remembered, in the order of their first use.

@@ -4,7 +4,7 @@
 //! connection using OAuth".
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use super::{Context, Saying, bounded};
+use super::{Context, MissingFolder, Saying, bounded};
 
 /// Longest text of somebody else's in a message, in bytes.
 const QUOTED: usize = 200;
@@ -111,11 +111,7 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         }
         Saying::Throttled { wait: None } => format!("Exchange throttles {mailbox}; it is tried again by itself."),
         Saying::TokenRanOut => "The token ran out in the session; connecting again with a new one.".to_owned(),
-        Saying::FolderMissing => format!(
-            "{mailbox} has no folder '{}'. Folder names are those of the mailbox's language, with '/' between levels; correct spec.folders or make \
-             the folder.",
-            quoted(folder)
-        ),
+        Saying::FoldersMissing { missing } => folders_missing(missing, mailbox, folder),
         Saying::MailboxUnreachable { text } => format!("Cannot reach {imap_host}: {}. Allow egress to it.", quoted(text)),
         Saying::TlsFailed { text } => format!(
             "TLS with {imap_host} failed: {}. Is it the right host, and does nothing between intercept TLS? (A private CA is added by --ca-file.)",
@@ -155,6 +151,22 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         Saying::SinkGone => "The sink's writer has ended; the process is stopping or must be restarted.".to_owned(),
         Saying::SinkSlow => "The sink did not answer in time.".to_owned(),
     }
+}
+
+/// The first of them with the names nearest to it, the others by name.
+fn folders_missing(missing: &[MissingFolder], mailbox: &str, folder: &str) -> String {
+    let (name, nearest) = missing.first().map_or((folder, [].as_slice()), |first| (first.name.as_str(), first.nearest.as_slice()));
+    let names = |names: &mut dyn Iterator<Item = &String>| names.map(|name| format!("'{}'", quoted(name))).collect::<Vec<_>>().join(", ");
+    let near = if nearest.is_empty() { String::new() } else { format!(" Nearest to it: {}.", names(&mut nearest.iter())) };
+    let others = match missing.get(1..) {
+        None | Some([]) => String::new(),
+        Some(more) => format!(" Nor has it {}.", bounded(&names(&mut more.iter().map(|folder| &folder.name)), QUOTED)),
+    };
+    format!(
+        "{mailbox} has no folder '{}'.{near}{others} Folder names are those of the mailbox's language, with '/' between levels; correct \
+         spec.folders or make the folder. What else spec.folders names is collected meanwhile.",
+        quoted(name)
+    )
 }
 
 fn app_unknown_to_exchange(context: &Context<'_>) -> String {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{BACK_OFF, Context, Meaning, Reason, Retry, SLOWLY, Saying};
+use super::{BACK_OFF, Context, Meaning, MissingFolder, Reason, Retry, SLOWLY, Saying};
 use crate::source::{Error, Refusal, Step};
 
 /// Hints beyond are not believed: the longest seen is 299,961 ms.
@@ -50,10 +50,7 @@ fn refused<'a>(step: Step, refusal: Refusal, code: Option<&str>, text: &'a str, 
             unless_it_worked(context, Reason::AuthenticationRefused, Saying::PopRefused)
         }
         (Step::Authenticate, Refusal::No) => unless_it_worked(context, Reason::ServicePrincipalNotRegistered, Saying::AppUnknownToExchange),
-        (Step::Open, Refusal::No) if is_missing(code, text) && !context.folder.eq_ignore_ascii_case("INBOX") => {
-            let retry = Retry::Slow { every: Duration::from_secs(15 * 60) };
-            Meaning { reason: Reason::FolderNotFound, saying: Saying::FolderMissing, retry }
-        }
+        (Step::Open, Refusal::No) if is_missing(code, text) && !context.folder.eq_ignore_ascii_case("INBOX") => folders_missing(&[]),
         // A BAD is our own mistake or the server's: whatever it is, it is not the set-up (Exchange: "Command Argument Error. 11").
         (Step::Authenticate, Refusal::Bad | Refusal::Bye)
         | (Step::Open, Refusal::No | Refusal::Bad | Refusal::Bye)
@@ -62,6 +59,12 @@ fn refused<'a>(step: Step, refusal: Refusal, code: Option<&str>, text: &'a str, 
             Refusal::No | Refusal::Bad | Refusal::Bye,
         ) => passing,
     }
+}
+
+/// Without any, it is the folder at work.
+pub(super) fn folders_missing(missing: &[MissingFolder]) -> Meaning<'_> {
+    let retry = Retry::Slow { every: Duration::from_secs(15 * 60) };
+    Meaning { reason: Reason::FolderNotFound, saying: Saying::FoldersMissing { missing }, retry }
 }
 
 /// A mailbox that worked refuses because of an incident or a lost right; one that never did, because of a step that was missed. Exchange says
@@ -81,7 +84,8 @@ pub fn is_incident(code: Option<&str>, text: &str) -> bool {
         || throttle(text).is_some()
 }
 
-fn is_missing(code: Option<&str>, text: &str) -> bool {
+/// Whether a refusal to open a folder says that it is not there (RFC 5530 section 3, and servers' words).
+pub fn is_missing(code: Option<&str>, text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     matches!(code, Some("NONEXISTENT" | "TRYCREATE")) || ["exist", "not found", "no such"].iter().any(|words| text.contains(words))
 }

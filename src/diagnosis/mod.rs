@@ -14,7 +14,7 @@ mod token;
 
 use std::time::Duration;
 
-pub use mailbox::{Throttle, is_incident, throttle};
+pub use mailbox::{Throttle, is_incident, is_missing, throttle};
 pub use reason::{Reason, Status};
 pub use token::check_claims;
 
@@ -91,6 +91,15 @@ pub struct Diagnosis {
 /// Longest message of a diagnosis, in bytes; a condition takes 32 KiB, a whole status 8.
 pub const LONGEST_MESSAGE: usize = 1_024;
 
+/// A folder of the order that the mailbox does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingFolder {
+    /// Its name in the order.
+    pub name: String,
+    /// Names that exist, the most similar first.
+    pub nearest: Vec<String>,
+}
+
 /// What went wrong: the facts of the stage in which it did.
 #[derive(Clone, Copy, Debug)]
 pub enum Failure<'a> {
@@ -102,6 +111,8 @@ pub enum Failure<'a> {
     Source(&'a crate::source::Error),
     /// A sink deferred or rejected.
     Sink(&'a crate::sink::Error),
+    /// Folders of the order that are not there.
+    Folders(&'a [MissingFolder]),
     /// A bound of the cursor is reached.
     Full(crate::cursor::Full),
     /// The stored cursor cannot be read; the text is its store's.
@@ -173,7 +184,7 @@ enum Saying<'a> {
     RefusedAfterSuccess,
     Throttled { wait: Option<Duration> },
     TokenRanOut,
-    FolderMissing,
+    FoldersMissing { missing: &'a [MissingFolder] },
     MailboxUnreachable { text: &'a str },
     TlsFailed { text: &'a str },
     ConnectionBroke { text: &'a str },
@@ -202,6 +213,7 @@ pub fn diagnose(failure: &Failure<'_>, context: &Context<'_>) -> Diagnosis {
         Failure::Claims(claims) => token::claims(claims, context),
         Failure::Source(error) => mailbox::failed(error, context),
         Failure::Sink(error) => sink::failed(error),
+        Failure::Folders(missing) => mailbox::folders_missing(missing),
         Failure::Full(full) => Meaning { reason: Reason::QuarantineFull, saying: Saying::CursorFull(full), retry: SLOWLY },
         Failure::Unreadable(text) => Meaning { reason: Reason::CursorUnreadable, saying: Saying::CursorUnreadable { text }, retry: SLOWLY },
     };
@@ -209,7 +221,7 @@ pub fn diagnose(failure: &Failure<'_>, context: &Context<'_>) -> Diagnosis {
         Failure::Token(_) | Failure::Claims(_) => Condition::TokenHealthy,
         // The session's last word may be that the sinks stopped it.
         Failure::Source(_) if reason == Reason::SinkUnavailable => Condition::SinkReady,
-        Failure::Source(_) => Condition::MailboxAccessible,
+        Failure::Source(_) | Failure::Folders(_) => Condition::MailboxAccessible,
         Failure::Sink(_) => Condition::SinkReady,
         Failure::Full(_) | Failure::Unreadable(_) => Condition::Ready,
     };

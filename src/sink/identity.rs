@@ -76,6 +76,8 @@ pub struct Numbering {
     folder: Vec<u8>,
     /// Those and the validity.
     prefix: Vec<u8>,
+    turn: u32,
+    again_from: Vec<u32>,
 }
 
 impl Numbering {
@@ -87,7 +89,14 @@ impl Numbering {
         }
         let mut prefix = folder.clone();
         push_with_length(&mut prefix, &uid_validity.to_be_bytes());
-        Numbering { folder, prefix }
+        Numbering { folder, prefix, turn: 0, again_from: Vec::new() }
+    }
+
+    /// The same where the server gave out UIDs anew under a validity that was used before: `turn` times all of them, and once more from each
+    /// UID of `again_from` on. A placement is of the turn of its UID.
+    #[must_use]
+    pub fn in_turn(self, turn: u32, again_from: Vec<u32>) -> Numbering {
+        Numbering { turn, again_from, ..self }
     }
 
     /// The fingerprint of a message of this folder, see [`fingerprint`]. It is the folder's own: the same mail in two mailboxes is two messages,
@@ -99,11 +108,17 @@ impl Numbering {
         first_eight(&input)
     }
 
-    /// The placement of the message with this UID: the first 8 bytes of SHA-256 over the four length-prefixed parts.
+    /// The placement of the message with this UID: the first 8 bytes of SHA-256 over the four length-prefixed parts, and
+    /// the turn where it is not the first.
     pub fn placement(&self, uid: u32) -> [u8; 8] {
         let mut input = Vec::with_capacity(self.prefix.len() + 12);
         input.extend_from_slice(&self.prefix);
         push_with_length(&mut input, &uid.to_be_bytes());
+        let again = self.again_from.iter().filter(|from| **from <= uid).count();
+        let turn = self.turn.saturating_add(u32::try_from(again).unwrap_or(u32::MAX));
+        if turn > 0 {
+            push_with_length(&mut input, &turn.to_be_bytes());
+        }
         first_eight(&input)
     }
 }

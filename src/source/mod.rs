@@ -24,6 +24,57 @@ pub struct Opened {
     pub read_only: bool,
 }
 
+/// What a server says of a folder without opening it (RFC 9051 section 6.3.11). Where two are equal, nothing came and nothing went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The validity of the folder's numbering.
+    pub uid_validity: Option<u32>,
+    /// The UID that the next message will get.
+    pub uid_next: Option<u32>,
+    /// Messages in the folder.
+    pub messages: Option<u32>,
+}
+
+impl From<&Opened> for Marks {
+    fn from(opened: &Opened) -> Self {
+        Self { uid_validity: Some(opened.uid_validity), uid_next: opened.uid_next, messages: Some(opened.exists) }
+    }
+}
+
+/// What is asked of messages without their bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fields {
+    /// INTERNALDATE alone.
+    Date,
+    /// Message-ID, by which a message is recognised.
+    MessageId,
+    /// From, To, Cc and Subject, by which messages are selected.
+    Addressing,
+}
+
+/// Longest header kept of a message in [`Source::headings`], in bytes; a longer one is passed over.
+pub const LONGEST_HEADING: u64 = 16 * 1024;
+
+/// A message without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heading {
+    /// Its UID.
+    pub uid: u32,
+    /// INTERNALDATE; `None` where the server gave none or an unreadable one.
+    pub internal_date: Option<Timestamp>,
+    /// The fields asked for, as sent; `None` where the server gave none, or more than [`LONGEST_HEADING`] bytes.
+    pub header: Option<Bytes>,
+}
+
+/// A day by which a server searches: whole days in a zone that only it knows (RFC 9051 section 6.4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Day {
+    /// Received on an earlier day.
+    Before(jiff::civil::Date),
+    /// Received on that day or later.
+    Since(jiff::civil::Date),
+}
+
 /// What is known of a message besides its bytes, once its FETCH response has closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -87,10 +138,20 @@ pub enum Wake {
 /// Every future either ends or is dropped; after an error, or after one was dropped before its end, the session refuses every further
 /// call with [`Error::HalfUsed`] (law 7). Every network wait has a deadline of its own.
 pub trait Source: Send {
-    /// Opens `folder` (a UTF-8 name) for reading, without changing anything in it.
+    /// Opens `folder` (a UTF-8 name, its levels separated by `/`) for reading, without changing anything in it. A refusal ([`Refusal::No`])
+    /// leaves the session usable, with no folder open.
     fn open(&mut self, folder: &str) -> impl Future<Output = Result<Opened, Error>> + Send;
     /// The UIDs that exist in `low..=high` of the opened folder. Complete, or an error.
     fn list(&mut self, low: u32, high: u32) -> impl Future<Output = Result<UidSet, Error>> + Send;
+    /// The UIDs among `low..=high` of the opened folder that were received on such a day. Complete, or an error.
+    fn list_day(&mut self, low: u32, high: u32, day: Day) -> impl Future<Output = Result<UidSet, Error>> + Send;
+    /// Asks for a folder without opening it; `None` where the server refuses. The opened folder stays open.
+    fn marks(&mut self, folder: &str) -> impl Future<Output = Result<Option<Marks>, Error>> + Send;
+    /// The names of folders that can be opened, UTF-8, levels separated by `/`; the first thousand.
+    fn folders(&mut self) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
+    /// Dates and header fields of those of `uids` that the server answers for; each at most once, in no order. At most a few hundred at a
+    /// time: they are held in memory.
+    fn headings(&mut self, uids: &UidSet, fields: Fields) -> impl Future<Output = Result<Vec<Heading>, Error>> + Send;
     /// Fetches the messages of `uids` into `intake` and ends with the server's tagged OK. What was not given to `intake` by then is owed.
     fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> impl Future<Output = Result<(), Error>> + Send;
     /// Waits for new mail in the opened folder, `max` at most, or until `interrupt` resolves. Mail announced in any reply since the last
@@ -113,7 +174,7 @@ pub enum Step {
     Authenticate,
     /// The first command after AUTHENTICATE; Exchange refuses here what it let pass there.
     Probe,
-    /// EXAMINE or SELECT.
+    /// EXAMINE or SELECT; LIST and STATUS too.
     Open,
     /// UID SEARCH.
     List,

@@ -8,6 +8,7 @@ use super::{
     DEFAULT_INTERVAL, DEFAULT_MAX_MESSAGE_BYTES, Error, INBOX, LONGEST_INTERVAL, SHORTEST_INTERVAL, not_built, plainly_wrong, wrong,
 };
 use crate::api::{self, MailboxCollectorSpec};
+use crate::cursor::MAX_FOLDERS;
 
 pub(super) fn protocol(spec: &MailboxCollectorSpec) -> Result<(), Error> {
     match spec.protocol.as_deref() {
@@ -17,13 +18,27 @@ pub(super) fn protocol(spec: &MailboxCollectorSpec) -> Result<(), Error> {
     }
 }
 
-pub(super) fn folders(spec: &MailboxCollectorSpec) -> Result<(), Error> {
-    // INBOX is the one folder name without case (RFC 9051 section 5.1).
-    match spec.folders.as_deref() {
-        None | Some([]) => Ok(()),
-        Some([only]) if only.name.eq_ignore_ascii_case(INBOX) => Ok(()),
-        Some(_) => Err(not_built("spec.folders other than INBOX alone", "write folders: [{name: INBOX}], or remove the field")),
+pub(super) fn folders(spec: &MailboxCollectorSpec) -> Result<Vec<String>, Error> {
+    const PLAIN: &str = "write the name as the mailbox shows it, with one / between levels, for example {name: INBOX/Invoices}";
+    const ONCE: &str = "write each folder once; Exchange does not tell upper case from lower case";
+    let Some(given) = spec.folders.as_deref().filter(|given| !given.is_empty()) else { return Ok(vec![INBOX.to_owned()]) };
+    if given.len() > MAX_FOLDERS {
+        return Err(plainly_wrong(
+            "spec.folders",
+            "has more than 64 folders",
+            "name at most 64; a second MailboxCollector can take the others",
+        ));
     }
+    let mut names: Vec<String> = Vec::with_capacity(given.len());
+    for (index, api::FolderSelection { name }) in given.iter().enumerate() {
+        let field = format!("spec.folders[{index}].name");
+        let name = grammar::folder(name).map_err(|problem| wrong(&field, Excerpt(name), problem, PLAIN))?;
+        if names.iter().any(|other| other.to_lowercase() == name.to_lowercase()) {
+            return Err(wrong(&field, Excerpt(&name), "names a folder twice", ONCE));
+        }
+        names.push(name);
+    }
+    Ok(names)
 }
 
 pub(super) fn interval(spec: &MailboxCollectorSpec) -> Result<Duration, Error> {

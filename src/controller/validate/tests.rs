@@ -51,6 +51,14 @@ fn a_minimal_object_gets_the_documented_defaults() {
 }
 
 #[test]
+fn folders_are_taken_as_they_are_written_but_for_the_case_of_inbox() {
+    let order = |folders: Value| validate(&object(|o| o["spec"]["folders"] = folders), &secret(&[]), &ENABLED).unwrap().folders;
+    assert_eq!(order(json!([{"name": "Factures/À traiter"}, {"name": "inbox"}])), ["Factures/À traiter", "INBOX"]);
+    assert_eq!(order(json!([{"name": "Inbox/Sub"}, {"name": "Archive"}])), ["INBOX/Sub", "Archive"]);
+    assert_eq!(order(json!([])), ["INBOX"]);
+}
+
+#[test]
 fn values_that_say_the_default_are_accepted() {
     let full = object(|o| {
         o["metadata"]["annotations"] = json!({"mailbox-collector.io/requestedAt": "now", "mailbox-collector.io/resyncConfirm": "true"});
@@ -88,8 +96,25 @@ fn each_bad_field_is_named_with_its_problem_and_the_way_out() {
         ),
         ("/spec/credentials", json!({"appRegistrationRef": {"name": "b"}}), Reason::InvalidSpec, &["appRegistrationRef", "not built yet"]),
         ("/spec/credentials", json!({"secretRef": {"name": "../other"}}), Reason::InvalidSpec, &["spec.credentials.secretRef.name:"]),
-        ("/spec/folders", json!([{"name": "INBOX"}, {"name": "Sent"}]), Reason::InvalidSpec, &["spec.folders", "not built yet", "INBOX"]),
-        ("/spec/folders", json!([{"name": "Sent"}]), Reason::InvalidSpec, &["spec.folders"]),
+        (
+            "/spec/folders",
+            json!([{"name": "INBOX"}, {"name": "inbox"}]),
+            Reason::InvalidSpec,
+            &["spec.folders[1].name:", "\"INBOX\"", "twice"],
+        ),
+        ("/spec/folders", json!([{"name": "inbox/A"}, {"name": "InBox/a"}]), Reason::InvalidSpec, &["spec.folders[1].name:", "twice"]),
+        (
+            "/spec/folders",
+            json!([{"name": "Été"}, {"name": "été"}]),
+            Reason::InvalidSpec,
+            &["spec.folders[1].name:", "twice", "upper case"],
+        ),
+        ("/spec/folders", json!([{"name": "Sent/"}]), Reason::InvalidSpec, &["spec.folders[0].name:", "empty level", "INBOX/Invoices"]),
+        ("/spec/folders", json!([{"name": "a//b"}]), Reason::InvalidSpec, &["empty level"]),
+        ("/spec/folders", json!([{"name": ""}]), Reason::InvalidSpec, &["is empty"]),
+        ("/spec/folders", json!([{"name": "a\r\nb"}]), Reason::InvalidSpec, &["control character"]),
+        ("/spec/folders", json!([{"name": "x".repeat(513)}]), Reason::InvalidSpec, &["too long"]),
+        ("/spec/folders", json!((0..65).map(|n| json!({"name": n.to_string()})).collect::<Vec<_>>()), Reason::InvalidSpec, &["64"]),
         ("/spec/interval", json!("5 minutes"), Reason::InvalidSpec, &["spec.interval:", "\"5 minutes\"", "1m to 24h"]),
         ("/spec/interval", json!("5s"), Reason::InvalidSpec, &["spec.interval:", "bounds", "1m to 24h"]),
         ("/spec/interval", json!("25h"), Reason::InvalidSpec, &["spec.interval:"]),

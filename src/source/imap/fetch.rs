@@ -4,7 +4,7 @@
 use super::splitter::{Body, Diverted};
 use super::wire::{Reply, Transport, Wire};
 use crate::cursor::UidSet;
-use crate::source::{Absent, Error, Head, Intake, Step};
+use crate::source::{Absent, Error, Fields, Head, Heading, Intake, Step};
 
 const STEP: Step = Step::Fetch;
 /// Longest set of UIDs, as text: Exchange refuses longer command lines.
@@ -26,6 +26,7 @@ pub(super) async fn fetch<S: Transport, I: Intake>(wire: &mut Wire<S>, uids: &Ui
     if set.len() > LONGEST_SET {
         return Err(Error::Protocol { step: STEP, what: "more UIDs than one command may hold" });
     }
+    wire.tap().splitter.expect_headers(false);
     // RFC822.SIZE is not asked for: Exchange estimates it.
     wire.command(STEP, &format!("UID FETCH {set} (UID INTERNALDATE BODY.PEEK[])")).await?;
     let mut given = UidSet::new();
@@ -69,4 +70,39 @@ pub(super) async fn fetch<S: Transport, I: Intake>(wire: &mut Wire<S>, uids: &Ui
             _ => {}
         }
     }
+}
+
+/// Dates and header fields of `uids`; see [`crate::source::Source::headings`].
+pub(super) async fn headings<S: Transport>(wire: &mut Wire<S>, uids: &UidSet, fields: Fields) -> Result<Vec<Heading>, Error> {
+    if uids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let set = uids.to_string();
+    if set.len() > LONGEST_SET {
+        return Err(Error::Protocol { step: STEP, what: "more UIDs than one command may hold" });
+    }
+    let items = match fields {
+        Fields::Date => "UID INTERNALDATE",
+        Fields::MessageId => "UID INTERNALDATE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]",
+        Fields::Addressing => "UID INTERNALDATE BODY.PEEK[HEADER.FIELDS (FROM TO CC SUBJECT)]",
+    };
+    wire.tap().splitter.expect_headers(true);
+    wire.command(STEP, &format!("UID FETCH {set} ({items})")).await?;
+    let mut found: Vec<Heading> = Vec::new();
+    let mut given = UidSet::new();
+    let answer = wire.answer(STEP, |reply| {
+        let Reply::Fetch { uid: Some(uid), date, body } = reply else { return };
+        // FLAGS may change at any time: a reply with nothing that was asked for is another one's.
+        if !uids.contains(uid) || given.contains(uid) || (date.is_none() && body.is_none()) {
+            return;
+        }
+        given.insert(uid);
+        let header = match body {
+            Some((Body::Inline(_), bytes)) => Some(bytes),
+            _ => None,
+        };
+        found.push(Heading { uid, internal_date: date, header });
+    });
+    answer.await?.accepted(STEP)?;
+    Ok(found)
 }

@@ -1,12 +1,13 @@
-//! Mail by IMAP (RFC 3501, RFC 9051) from Exchange Online, app-only by XOAUTH2. Read-only here: EXAMINE, UID SEARCH, UID FETCH, IDLE.
+//! Mail by IMAP (RFC 3501, RFC 9051) from Exchange Online, app-only by XOAUTH2. Read-only here: LIST, STATUS, EXAMINE, UID SEARCH, UID FETCH, IDLE.
 //!
 //! How bytes come in: TLS → `tap` (with `splitter`, `line` and `reply`, all pure: bounds, rewrites, long bodies out of the way)
-//! → async-imap (framing and parsing) → `wire` (deadlines, tagged answers, what ends a session) → `session`, `fetch`, `idle`.
+//! → async-imap (framing and parsing) → `wire` (deadlines, tagged answers, what ends a session) → `session`, `folders`, `fetch`, `idle`.
 //!
 //! It leaves alone: what a refusal means (`diagnosis`), which UIDs to ask for (`cursor`), where bytes go ([`super::Intake`]).
 
 mod connect;
 mod fetch;
+mod folders;
 mod idle;
 mod line;
 mod reply;

@@ -8,9 +8,9 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 
 use super::wire::{Reply, Transport, Wire};
-use super::{fetch, idle, sasl, text};
+use super::{fetch, folders, idle, sasl, text};
 use crate::cursor::UidSet;
-use crate::source::{Error, Intake, Opened, Refusal, Source, Step, Wake};
+use crate::source::{Day, Error, Fields, Heading, Intake, Marks, Opened, Refusal, Source, Step, Wake};
 
 /// How long a good-bye may take.
 const GOOD_BYE: Duration = Duration::from_secs(2);
@@ -42,7 +42,15 @@ impl<S: Transport> Session<S> {
         }
         sasl::authenticate(&mut wire, mailbox, token, initial_response).await?;
         wire.command(Step::Probe, r#"LIST "" """#).await?;
-        wire.answer(Step::Probe, |_| {}).await?.accepted(Step::Probe)?;
+        let mut levels = None;
+        let answer = wire.answer(Step::Probe, |reply| {
+            if let Reply::List { delimiter, .. } = reply {
+                levels = Some(delimiter);
+            }
+        });
+        answer.await?.accepted(Step::Probe)?;
+        // A server that keeps silent about it is taken for Exchange.
+        wire.delimiter = levels.unwrap_or(Some('/'));
         Ok(Self { wire, half_used: false })
     }
 
@@ -63,12 +71,38 @@ impl<S: Transport> Source for Session<S> {
     async fn open(&mut self, folder: &str) -> Result<Opened, Error> {
         let wire = self.begin()?;
         let outcome = examine(wire, folder).await;
+        // A folder that is not there is an answer like others.
+        self.half_used = !matches!(outcome, Ok(_) | Err(Error::Refused { refusal: Refusal::No, .. }));
+        outcome
+    }
+
+    async fn marks(&mut self, folder: &str) -> Result<Option<Marks>, Error> {
+        let wire = self.begin()?;
+        let outcome = folders::marks(wire, folder).await;
+        self.ended(outcome)
+    }
+
+    async fn folders(&mut self) -> Result<Vec<String>, Error> {
+        let wire = self.begin()?;
+        let outcome = folders::names(wire).await;
+        self.ended(outcome)
+    }
+
+    async fn list_day(&mut self, low: u32, high: u32, day: Day) -> Result<UidSet, Error> {
+        let wire = self.begin()?;
+        let outcome = search(wire, low.max(1), high, Some(day)).await;
+        self.ended(outcome)
+    }
+
+    async fn headings(&mut self, uids: &UidSet, fields: Fields) -> Result<Vec<Heading>, Error> {
+        let wire = self.begin()?;
+        let outcome = fetch::headings(wire, uids, fields).await;
         self.ended(outcome)
     }
 
     async fn list(&mut self, low: u32, high: u32) -> Result<UidSet, Error> {
         let wire = self.begin()?;
-        let outcome = search(wire, low.max(1), high).await;
+        let outcome = search(wire, low.max(1), high, None).await;
         self.ended(outcome)
     }
 
@@ -100,7 +134,7 @@ impl<S: Transport> Source for Session<S> {
 
 async fn examine<S: Transport>(wire: &mut Wire<S>, folder: &str) -> Result<Opened, Error> {
     const STEP: Step = Step::Open;
-    wire.command(STEP, &format!("EXAMINE {}", text::quoted_folder(folder))).await?;
+    wire.command(STEP, &format!("EXAMINE {}", wire.folder(folder))).await?;
     let (mut exists, mut uid_validity, mut uid_next) = (None, None, None);
     let answer = wire
         .answer(STEP, |reply| match reply {
@@ -121,16 +155,21 @@ async fn examine<S: Transport>(wire: &mut Wire<S>, folder: &str) -> Result<Opene
     })
 }
 
-async fn search<S: Transport>(wire: &mut Wire<S>, low: u32, high: u32) -> Result<UidSet, Error> {
+async fn search<S: Transport>(wire: &mut Wire<S>, low: u32, high: u32, day: Option<Day>) -> Result<UidSet, Error> {
     const STEP: Step = Step::List;
     if low > high {
         return Ok(UidSet::new());
     }
     // Whatever is announced from here on may have come too late for this search; what was announced before is found only by one that
     // reaches to the end.
-    wire.news &= high < u32::MAX;
+    wire.news &= high < u32::MAX || day.is_some();
     wire.tap().splitter.search(low, high);
-    wire.command(STEP, &format!("UID SEARCH UID {low}:{high}")).await?;
+    let day = match day {
+        None => String::new(),
+        Some(Day::Before(day)) => format!(" BEFORE {}", text::search_day(day)),
+        Some(Day::Since(day)) => format!(" SINCE {}", text::search_day(day)),
+    };
+    wire.command(STEP, &format!("UID SEARCH UID {low}:{high}{day}")).await?;
     let answer = wire.answer(STEP, |_| {}).await;
     let mut found = wire.tap().splitter.take_found();
     answer?.accepted(STEP)?;

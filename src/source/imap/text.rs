@@ -2,12 +2,15 @@
 
 use base64::Engine as _;
 use base64::alphabet::IMAP_MUTF7;
-use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, NO_PAD};
 
 /// Longest server text kept, in bytes.
 const LONGEST: usize = 300;
 /// A longer run of base64 or token characters may be something that we sent, repeated by the server.
 const LONGEST_RUN: usize = 60;
+
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A server's text as it may stand in an error: no control characters, no long base64, at most 300 bytes.
 pub(super) fn clean(text: &str) -> String {
@@ -82,6 +85,47 @@ pub(super) fn quoted_folder(name: &str) -> String {
     quoted
 }
 
+/// A folder's name as a server writes it between quotes or as an atom, in UTF-8 and with `/` between levels; `None` where it is not modified
+/// UTF-7, or a level holds a `/` and so cannot be written.
+pub(super) fn folder_name(written: &str, delimiter: Option<char>) -> Option<String> {
+    const UTF7: GeneralPurpose = GeneralPurpose::new(
+        &IMAP_MUTF7,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::RequireNone).with_decode_allow_trailing_bits(true),
+    );
+    let mut name = String::new();
+    let mut push = |c: char| match delimiter {
+        Some('/') => Some(name.push(c)),
+        _ if c == '/' => None,
+        Some(delimiter) if c == delimiter => Some(name.push('/')),
+        _ => Some(name.push(c)),
+    };
+    let mut characters = written.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            // The parser leaves escapes in.
+            '\\' => push(characters.next()?)?,
+            '&' => {
+                let rest = characters.as_str();
+                let (run, after) = rest.split_once('-')?;
+                characters = after.chars();
+                if run.is_empty() {
+                    push('&')?;
+                    continue;
+                }
+                let bytes = UTF7.decode(run).ok()?;
+                let (units, odd) = bytes.as_chunks::<2>();
+                if !odd.is_empty() {
+                    return None;
+                }
+                let units: Vec<u16> = units.iter().map(|unit| u16::from_be_bytes(*unit)).collect();
+                String::from_utf16(&units).ok()?.chars().try_for_each(&mut push)?;
+            }
+            plain => push(plain)?,
+        }
+    }
+    Some(name)
+}
+
 /// INTERNALDATE's `dd-Mon-yyyy hh:mm:ss +zzzz` (RFC 9051 section 9, date-time); `None` where it is not one.
 pub(super) fn internal_date(text: &str) -> Option<jiff::Timestamp> {
     let mut words = text.split_ascii_whitespace();
@@ -92,9 +136,7 @@ pub(super) fn internal_date(text: &str) -> Option<jiff::Timestamp> {
     let mut date = date.splitn(3, '-');
     let day = number(date.next()?)?;
     let month = date.next()?;
-    let month = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-        .iter()
-        .position(|name| month.eq_ignore_ascii_case(name))?;
+    let month = MONTHS.iter().position(|name| month.eq_ignore_ascii_case(name))?;
     let year = number(date.next()?)?;
     let mut time = time.splitn(3, ':');
     let (hour, minute, second) = (number(time.next()?)?, number(time.next()?)?, number(time.next()?)?);
@@ -110,6 +152,12 @@ pub(super) fn internal_date(text: &str) -> Option<jiff::Timestamp> {
     let second = second.min(59);
     let civil = jiff::civil::DateTime::new(year, month, small(day)?, small(hour)?, small(minute)?, small(second)?, 0).ok()?;
     offset.to_timestamp(civil).ok()
+}
+
+/// A day as SEARCH takes it: `d-Mon-yyyy` (RFC 9051 section 9, date).
+pub(super) fn search_day(day: jiff::civil::Date) -> String {
+    let month = usize::try_from(day.month()).ok().and_then(|month| MONTHS.get(month.saturating_sub(1))).copied().unwrap_or("Jan");
+    format!("{}-{month}-{:04}", day.day(), day.year())
 }
 
 fn number(text: &str) -> Option<i16> {
@@ -159,6 +207,33 @@ mod tests {
         ] {
             assert_eq!(quoted_folder(name), expected);
         }
+    }
+
+    #[test]
+    fn folder_names_are_read_as_they_are_written() {
+        for name in ["INBOX", "Factures/À traiter", "R&D \"x\" \\", "台北 😀", "a&-b"] {
+            let written = quoted_folder(name);
+            assert_eq!(folder_name(&written[1..written.len() - 1], Some('/')).as_deref(), Some(name));
+        }
+        for (written, delimiter, expected) in [
+            ("Factures.&AMA- traiter", Some('.'), Some("Factures/À traiter")),
+            ("Factures.2026", Some('/'), Some("Factures.2026")),
+            ("a/b", Some('.'), None),
+            ("a/b", None, None),
+            ("a.b", None, Some("a.b")),
+            ("&AMk", Some('/'), None),
+            ("&A-", Some('/'), None),
+            ("&2D0-", Some('/'), None),
+            ("a\\", Some('/'), None),
+        ] {
+            assert_eq!(folder_name(written, delimiter).as_deref(), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_day_is_written_as_search_takes_it() {
+        assert_eq!(search_day(jiff::civil::date(2026, 1, 5)), "5-Jan-2026");
+        assert_eq!(search_day(jiff::civil::date(999, 12, 31)), "31-Dec-0999");
     }
 
     #[test]

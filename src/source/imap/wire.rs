@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_imap::imap_proto::{AttributeValue, MailboxDatum, Response, ResponseCode, Status};
+use async_imap::imap_proto::{AttributeValue, MailboxDatum, NameAttribute, Response, ResponseCode, Status, StatusAttribute};
 use bytes::Bytes;
 use secrecy::zeroize::Zeroizing;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::splitter::{Body, Diverted, Violation};
 use super::tap::Tap;
 use super::text;
-use crate::source::{Error, Refusal, Step};
+use crate::source::{Error, Marks, Refusal, Step};
 
 /// Longest silence of a server that owes an answer.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
@@ -45,6 +45,10 @@ pub(super) enum Reply {
     UidValidity(u32),
     /// `* OK [UIDNEXT n]`.
     UidNext(u32),
+    /// `* LIST`: the delimiter of levels, the name as written, and whether it can be opened.
+    List { delimiter: Option<char>, name: String, selectable: bool },
+    /// `* STATUS`.
+    Status(Marks),
     /// `* OK [CAPABILITY …]` or `* CAPABILITY`, upper case.
     Capabilities(Vec<String>),
     /// `* OK`.
@@ -91,6 +95,8 @@ pub(super) struct Wire<S: Transport> {
     grumble: Option<String>,
     /// The server announced messages since this was last cleared.
     pub(super) news: bool,
+    /// What separates the levels of this server's folder names; `None`: it has no levels.
+    pub(super) delimiter: Option<char>,
     waited: Duration,
     read_before: u64,
 }
@@ -98,11 +104,28 @@ pub(super) struct Wire<S: Transport> {
 impl<S: Transport> Wire<S> {
     pub(super) fn new(stream: S, max_message_bytes: u64) -> Self {
         let client = Box::new(async_imap::Client::new(Tap::new(stream, max_message_bytes)));
-        Self { client, tags: 0, tag: String::new(), grumble: None, news: false, waited: Duration::ZERO, read_before: 0 }
+        Self {
+            client,
+            tags: 0,
+            tag: String::new(),
+            grumble: None,
+            news: false,
+            delimiter: Some('/'),
+            waited: Duration::ZERO,
+            read_before: 0,
+        }
     }
 
     pub(super) fn tap(&mut self) -> &mut Tap<S> {
         self.client.get_mut()
+    }
+
+    /// A folder's name (UTF-8, levels separated by `/`) as this server takes it, in quotes.
+    pub(super) fn folder(&self, name: &str) -> String {
+        match self.delimiter {
+            Some(delimiter) if delimiter != '/' => text::quoted_folder(&name.replace('/', &delimiter.to_string())),
+            _ => text::quoted_folder(name),
+        }
     }
 
     /// Sends a command under a new tag. What it holds is never kept or shown.
@@ -271,6 +294,27 @@ impl<S: Transport> Wire<S> {
             Response::MailboxData(MailboxDatum::Exists(number)) => {
                 self.news = true;
                 Reply::Exists(*number)
+            }
+            Response::MailboxData(MailboxDatum::List(list)) => Reply::List {
+                delimiter: list.delimiter.as_deref().and_then(|text| text.chars().rfind(|c| *c != '\\').or(text.chars().next())),
+                name: list.name.to_string(),
+                selectable: !list.name_attributes.iter().any(|attribute| match attribute {
+                    NameAttribute::NoSelect => true,
+                    NameAttribute::Extension(other) => other.eq_ignore_ascii_case("\\NonExistent"),
+                    _ => false,
+                }),
+            },
+            Response::MailboxData(MailboxDatum::Status { status, .. }) => {
+                let mut marks = Marks::default();
+                for value in status {
+                    match value {
+                        StatusAttribute::Messages(number) => marks.messages = Some(*number),
+                        StatusAttribute::UidNext(number) => marks.uid_next = Some(*number),
+                        StatusAttribute::UidValidity(number) => marks.uid_validity = Some(*number),
+                        _ => {}
+                    }
+                }
+                Reply::Status(marks)
             }
             _ => Reply::Other,
         };
