@@ -39,8 +39,8 @@ const SET_START: u64 = 50;
 const SET_MESSAGES: u64 = 1_000;
 /// … or this many bytes, going by the mean so far.
 const SET_BYTES: u64 = 8 << 20;
-/// Longest text of a fetch set (RFC 7162 section 4 advises 8,192 bytes a command line).
-const SET_TEXT: usize = 8_000;
+/// How long after a throttle no set is asked for ahead.
+const THROTTLED_LASTS: Duration = Duration::from_secs(3_600);
 
 /// Why collecting stopped: a fact, which `diagnosis` gives a meaning.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,7 @@ pub(super) enum Failure {
 pub(super) struct Held {
     pub cursor: Cursor,
     version: Option<Version>,
-    dirty: bool,
+    pub dirty: bool,
     urgent: bool,
     saved_at: Option<Instant>,
     holding: bool,
@@ -129,6 +129,19 @@ impl Held {
         self.urgent
     }
 
+    /// When the collector was first seen: now, where it is new. What was recorded was rounded up to a whole second.
+    pub(super) fn first_seen(&self, now: Timestamp) -> Timestamp {
+        self.cursor.first_seen().map_or(now, |time| time.checked_sub(Duration::from_secs(1)).unwrap_or(time))
+    }
+
+    /// These are none of our business.
+    pub(super) fn decide(&mut self, folder: &str, uids: &UidSet) {
+        if !uids.is_empty() {
+            self.cursor.folder_mut(folder).decide(uids);
+            self.dirty = true;
+        }
+    }
+
     pub(super) fn unsaved(&self) -> bool {
         self.dirty
     }
@@ -147,16 +160,28 @@ impl Held {
 pub(super) struct SetSize {
     messages: u64,
     mean_bytes: u64,
+    /// Until then no set is asked for ahead.
+    alone_until: Option<Instant>,
 }
 
 impl Default for SetSize {
     fn default() -> Self {
-        Self { messages: SET_START, mean_bytes: 1 }
+        Self { messages: SET_START, mean_bytes: 1, alone_until: None }
     }
 }
 
 impl SetSize {
-    fn next(&self) -> u64 {
+    /// Whether the next set may be asked for before this one has come: not while a message that breaks sessions is looked for.
+    pub(super) fn goes_ahead(&self) -> bool {
+        self.messages >= SET_START && self.alone_until.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// A server that asks for restraint is spared two commands at a time.
+    fn one_at_a_time(&mut self) {
+        self.alone_until = Some(Instant::now() + THROTTLED_LASTS);
+    }
+
+    pub(super) fn next(&self) -> u64 {
         self.messages.min(SET_BYTES / self.mean_bytes.max(1)).max(1)
     }
 
@@ -229,29 +254,50 @@ impl Pass<'_> {
         let (mut asked, mut bytes) = (0, 0);
         // Owed ones fetched in this pass: the sink's answer may be on its way, so that they still seem to be owed.
         let mut tried = UidSet::new();
+        let mut ahead: Option<UidSet> = None;
+        let mut early = UidSet::new();
         loop {
-            if self.cancel.is_cancelled() || asked >= DRAIN_MESSAGES || bytes >= DRAIN_BYTES || began.elapsed() >= DRAIN_TIME {
-                done.more = true;
-                return Ok(());
-            }
-            let set = match self.pick(session, view, held, &tried).await {
-                // What was fetched in this pass may free room once it is recorded.
-                Err(Failure::Full(_)) if asked > 0 => {
-                    done.more = true;
-                    return Ok(());
-                }
-                picked => picked?,
-            };
-            let set = match set {
+            let set = match ahead.take() {
+                // Asked for already: the session takes nothing else before it.
                 Some(set) => set,
-                None if view.unlisted.is_empty() => return Ok(()),
                 None => {
-                    view.list_next(session, held, Timestamp::now()).await?;
-                    continue;
+                    if self.cancel.is_cancelled() || asked >= DRAIN_MESSAGES || bytes >= DRAIN_BYTES || began.elapsed() >= DRAIN_TIME {
+                        done.more = true;
+                        return Ok(());
+                    }
+                    if session.announced() {
+                        // What arrives while a backlog drains goes before the rest of it.
+                        view.look(session, held, self.order, Timestamp::now()).await?;
+                    }
+                    let set = match self.pick(session, view, held, &tried).await {
+                        // What was fetched in this pass may free room once it is recorded.
+                        Err(Failure::Full(_)) if asked > 0 => {
+                            done.more = true;
+                            return Ok(());
+                        }
+                        picked => picked?,
+                    };
+                    let set = match set {
+                        Some(set) => set,
+                        None if view.unlisted.is_empty() => return Ok(()),
+                        None => {
+                            view.list_next(session, held, self.order, Timestamp::now()).await?;
+                            continue;
+                        }
+                    };
+                    let Some(set) = self.select(session, set, view, held).await? else { continue };
+                    held.hold(self.store, &self.order.id).await?;
+                    set
                 }
             };
-            held.hold(self.store, &self.order.id).await?;
-            debug!(folder = view.name, messages = set.len(), "fetching");
+            let within = asked + set.len() < DRAIN_MESSAGES && bytes < DRAIN_BYTES / 2 && began.elapsed() < DRAIN_TIME;
+            if within && !session.announced() && !self.cancel.is_cancelled() {
+                ahead = self.next(view, held, &set);
+                if let Some(next) = &ahead {
+                    session.ask_ahead(next.clone());
+                }
+            }
+            debug!(folder = view.name, messages = set.len(), ahead = ahead.as_ref().map(UidSet::len), "fetching");
             let fetching = async {
                 tokio::select! {
                     fetched = session.fetch(&set, delivering) => fetched,
@@ -276,13 +322,17 @@ impl Pass<'_> {
             match fetched {
                 Ok(()) => {
                     self.size.went_well(given.len(), given_bytes);
-                    let missing = set.difference(&given);
+                    let missing = set.difference(&given).difference(&early);
+                    early = given.difference(&set);
                     for uid in missing.iter() {
                         self.owe(view, held, uid, OwedReason::NotReceived);
                     }
                 }
                 Err(error) => {
                     self.size.went_wrong(set.len());
+                    if is_throttle(&error) {
+                        self.size.one_at_a_time();
+                    }
                     if set.len() == 1 && given.is_empty() && blames_the_message(&error) {
                         self.owe(view, held, set.first().unwrap_or_default(), OwedReason::SessionFailed);
                     }
@@ -290,45 +340,6 @@ impl Pass<'_> {
                 }
             }
             (self.tell)(done, view.pending(held));
-        }
-    }
-
-    /// The next fetch set: new mail in order, then what is owed and due (each alone), then the backlog, newest first.
-    async fn pick<S: Source>(
-        &mut self,
-        session: &mut S,
-        view: &mut View,
-        held: &mut Held,
-        tried: &UidSet,
-    ) -> Result<Option<UidSet>, Failure> {
-        let now = Timestamp::now();
-        let (full, room) = (held.cursor.full(), held.cursor.room() as u64);
-        let size = self.size.next().min(room);
-        let folder = held.cursor.folder_mut(&view.name);
-        let mut fresh = view.todo.clone();
-        let baseline = folder.baseline().and_then(|baseline| baseline.uid_next).unwrap_or(1);
-        fresh.remove_range(0, baseline.saturating_sub(1));
-        if !fresh.is_empty() && full.is_none() {
-            return Ok(Some(fit(fresh.take_lowest(size))));
-        }
-        while let Some(uid) = folder.due(now).difference(tried).first() {
-            let listed = session.list(uid, uid).await?;
-            if listed.is_empty() {
-                folder.decide(&UidSet::from_range(uid, uid));
-                held.dirty = true;
-                continue;
-            }
-            return Ok(Some(listed));
-        }
-        let backlog = match full {
-            None => view.todo.take_highest(size),
-            // What lies between closes gaps, so that the ranges become fewer.
-            Some(cursor::Full::Ranges) => folder.between(&view.todo).take_highest(self.size.next()),
-            Some(_) => UidSet::new(),
-        };
-        match full {
-            Some(full) if backlog.is_empty() && !view.todo.is_empty() => Err(Failure::Full(full)),
-            _ => Ok(if backlog.is_empty() { None } else { Some(fit(backlog)) }),
         }
     }
 
@@ -416,6 +427,10 @@ impl Pass<'_> {
     }
 }
 
+fn is_throttle(error: &source::Error) -> bool {
+    matches!(error, source::Error::Refused { text, .. } if diagnosis::throttle(text).is_some())
+}
+
 /// Whether the session may have died of the message rather than of the network or the server's mood.
 fn blames_the_message(error: &source::Error) -> bool {
     match error {
@@ -430,12 +445,4 @@ fn blames_the_message(error: &source::Error) -> bool {
 async fn overdue(cancel: &CancellationToken) {
     cancel.cancelled().await;
     sleep(LAST_FETCH).await;
-}
-
-/// As many of the set as a command line takes.
-fn fit(mut set: UidSet) -> UidSet {
-    while set.to_string().len() > SET_TEXT {
-        set = set.take_lowest(set.len() / 2);
-    }
-    set
 }

@@ -35,6 +35,8 @@ pub(super) struct Folders {
     /// Which of them the session has open.
     open: Option<usize>,
     queue: VecDeque<usize>,
+    /// What was last told of those that are not there.
+    told: Option<Vec<MissingFolder>>,
     /// Where a look begins: after a failure another folder goes first, so that one that fails keeps no other waiting.
     first: usize,
 }
@@ -44,7 +46,7 @@ impl Folders {
         let entries: Vec<_> =
             names.iter().map(|name| Entry { name: name.clone(), state: State::Unseen, marks: Marks::default() }).collect();
         let first = usize::try_from(failures).unwrap_or(0).checked_rem(entries.len()).unwrap_or(0);
-        Self { entries, open: None, queue: VecDeque::new(), first }
+        Self { entries, open: None, queue: VecDeque::new(), told: None, first }
     }
 
     /// A look at all of them, in the order of the work order.
@@ -86,7 +88,7 @@ impl Folders {
         if let State::Present(view) = &mut entry.state
             && self.open == Some(index)
         {
-            view.look(session, held, now).await?;
+            view.look(session, held, order, now).await?;
             return Ok(true);
         }
         self.open = None;
@@ -154,9 +156,13 @@ impl Folders {
         self.entries.len() == 1
     }
 
-    /// Whether each of them was visited in this session.
-    pub(super) fn all_seen(&self) -> bool {
-        !self.entries.iter().any(|entry| matches!(entry.state, State::Unseen))
+    /// Those that are not there, once each was visited in this session, and when that has changed since.
+    pub(super) fn news(&mut self) -> Option<Vec<MissingFolder>> {
+        if self.entries.iter().any(|entry| matches!(entry.state, State::Unseen)) {
+            return None;
+        }
+        let missing = self.missing();
+        (self.told.as_ref() != Some(&missing)).then(|| self.told.insert(missing).clone())
     }
 
     /// Whether none of them is there.

@@ -2,7 +2,8 @@
 //! Knows sources and sinks by their traits, never Kubernetes: cursors come through [`CursorStore`].
 //!
 //! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `folders` (which of them next) → `view` (listing; `numbering`: whether UIDs
-//! mean what they meant) → `drain` (one bounded pass over a session)
+//! mean what they meant; `screen` and `select`: which are taken) → `drain` (one bounded pass over a session;
+//! `pick`: what to fetch next)
 //! → `delivery` (from FETCH responses to a sink's batches).
 
 mod delivery;
@@ -11,6 +12,9 @@ mod folders;
 mod nearest;
 mod numbering;
 mod pace;
+mod pick;
+mod screen;
+mod select;
 mod task;
 mod tell;
 mod view;
@@ -23,12 +27,14 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 pub use pace::Pacer;
+pub use select::{Glob, Selection, Start};
 pub use task::{End, Task, Wanted};
 
 use crate::admin::metrics::Metrics;
 use crate::cursor::Cursor;
 use crate::diagnosis::Diagnosis;
 use crate::entra;
+use crate::schedule::Calendar;
 use crate::sink::file::FileRoot;
 use crate::source::imap;
 
@@ -77,8 +83,12 @@ pub struct Collector {
     pub credential: Arc<entra::Credential>,
     /// Longest time between two looks, 1 min to 24 h.
     pub interval: Duration,
+    /// Looks at these times instead of by `interval`; and once when the task starts.
+    pub schedule: Option<Calendar>,
     /// IDLE between looks.
     pub push: bool,
+    /// Which messages are taken.
+    pub selection: Selection,
     /// Longest message taken, in bytes.
     pub max_message_bytes: u64,
     /// Where mail goes: `<namespace>/<path>` below the file sink's root, validated, relative, no `..`.
@@ -90,13 +100,28 @@ pub struct Collector {
 impl Collector {
     /// Whether `other` asks for the same work: all but `requested_at` and `generation`.
     pub fn same_work(&self, other: &Self) -> bool {
-        let Self { id, generation: _, mailbox, folders, credential, interval, push, max_message_bytes, sinks, requested_at: _ } = self;
+        let Self {
+            id,
+            generation: _,
+            mailbox,
+            folders,
+            credential,
+            interval,
+            schedule,
+            push,
+            selection,
+            max_message_bytes,
+            sinks,
+            requested_at: _,
+        } = self;
         *id == other.id
             && *mailbox == other.mailbox
             && *folders == other.folders
             && credential.same(&other.credential)
             && *interval == other.interval
+            && *schedule == other.schedule
             && *push == other.push
+            && *selection == other.selection
             && *max_message_bytes == other.max_message_bytes
             && *sinks == other.sinks
     }

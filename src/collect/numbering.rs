@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::Collector;
 use super::drain::Held;
+use super::{Collector, Start};
 use crate::cursor::{Folder, Numbering, Recognised, Sighting, UidSet};
 use crate::sink::identity;
 use crate::source::{self, Fields, Opened, Source};
@@ -26,8 +26,16 @@ pub(super) async fn settle<S: Source>(
         adopt(session, name, opened, held, order).await?;
         held.cursor.forget_unwanted(&order.folders);
     }
-    if held.cursor.folder_mut(name).opened(uid_validity, uid_next, now) != Numbering::Doubtful {
-        return Ok(());
+    match held.cursor.folder_mut(name).opened(uid_validity, uid_next, now) {
+        Numbering::Same => return Ok(()),
+        Numbering::First => {
+            if order.selection.start == Start::FirstSeen {
+                // When that was must not be forgotten.
+                held.must_save();
+            }
+            return Ok(());
+        }
+        Numbering::Doubtful => {}
     }
     let seen = sightings(session, &order.mailbox, held.cursor.folder_mut(name)).await?;
     match held.cursor.folder_mut(name).recognised(uid_validity, uid_next, &seen, now) {

@@ -216,7 +216,7 @@ impl Task {
             let mut collected = 0;
             while let Some(index) = folders.next(rest) {
                 let there = folders.visit(index, session, held, &order).await?;
-                self.tell_folders(&folders).await;
+                self.tell_folders(&mut folders).await;
                 let others = folders.pending(held, Some(index));
                 let Some(view) = folders.view_mut(index).filter(|_| there) else { continue };
                 held.worked_with(&order.credential.client_id);
@@ -243,6 +243,7 @@ impl Task {
             if folders.none_there() {
                 return Err(Failure::Missing(missing));
             }
+            environment.metrics.looked(missing.is_empty());
             let complete = missing.is_empty() && (all || asked || folders.is_single());
             self.looked(folders.pending(held, None), held, complete);
             if let Wanted::OnePass { .. } = self.wanted {
@@ -418,8 +419,16 @@ impl Due {
     fn new(order: &Collector) -> Self {
         let now = Instant::now();
         let every = (order.interval / 4).clamp(SHORTEST_ASKING, IDLE_RENEWAL);
-        let look = schedule::next_look(order.interval, schedule::phase(&order.id.uid), Timestamp::now());
-        Self { look: now.checked_add(look), ask: now + every, every }
+        let wall = Timestamp::now();
+        let look = match &order.schedule {
+            None => Some(schedule::next_look(order.interval, schedule::phase(&order.id.uid), wall)),
+            Some(calendar) => {
+                let next = calendar.next(wall);
+                info!(next_look = next.map(tracing::field::display), "looks by schedule");
+                next.and_then(|at| Duration::try_from(at.duration_since(wall)).ok())
+            }
+        };
+        Self { look: look.and_then(|wait| now.checked_add(wait)), ask: now + every, every }
     }
 }
 

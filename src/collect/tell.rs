@@ -128,26 +128,17 @@ impl Task {
     }
 
     /// How the folders of the order stand, once each was visited: all there, or which are not. The others are collected all the same.
-    pub(super) async fn tell_folders(&self, folders: &Folders) {
-        if !folders.all_seen() {
-            return;
-        }
-        let missing = folders.missing();
+    pub(super) async fn tell_folders(&self, folders: &mut Folders) {
+        let Some(missing) = folders.news() else { return };
         if missing.is_empty() {
             return self.good(|progress| &mut progress.mailbox);
         }
         let diagnosis = self.diagnose(&diagnosis::Failure::Folders(&missing)).await;
-        self.progress.send_if_modified(|progress| {
-            let bad = Stage::Bad(Box::new(diagnosis));
-            let news = progress.mailbox != bad;
-            progress.mailbox = bad;
-            news
-        });
+        self.progress.send_modify(|progress| progress.mailbox = Stage::Bad(Box::new(diagnosis)));
     }
 
     /// A look has ended; `complete`: at every folder of the order.
     pub(super) fn looked(&mut self, pending: u64, held: &Held, complete: bool) {
-        self.environment.metrics.looked(complete);
         let request = self.acting_on.clone();
         let quarantined = held.cursor.quarantined() as u64;
         self.progress.send_modify(|progress| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::drain::Held;
-use super::{Collector, numbering};
+use super::{Collector, numbering, screen};
 use crate::cursor::{Folder, Numbering, UidSet};
 use crate::source::{self, Opened, Source};
 
@@ -22,6 +22,8 @@ pub(super) struct View {
     pub uid_validity: u32,
     /// Listed, neither decided nor owed: the work.
     pub todo: UidSet,
+    /// Of those, the ones that their header is known to select.
+    pub chosen: UidSet,
     /// Not yet listed in this session.
     pub unlisted: UidSet,
     /// The highest UID known of.
@@ -50,12 +52,13 @@ impl View {
         let unlisted = folder.undecided(top);
         let window = if opened.exists <= WINDOW { u32::MAX } else { WINDOW };
         let (name, uid_validity) = (name.to_owned(), opened.uid_validity);
-        let mut view = Self { name, uid_validity, todo: UidSet::new(), unlisted, top, window, own: None, surveyed: None };
+        let mut view =
+            Self { name, uid_validity, todo: UidSet::new(), chosen: UidSet::new(), unlisted, top, window, own: None, surveyed: None };
         // Opening tells what is new, so that the first listing may go to what was there before; together they are a look.
         if opened.uid_next.is_none() {
-            view.list_new(session, held, now).await?;
+            view.list_new(session, held, order, now).await?;
         } else {
-            view.list_next(session, held, now).await?;
+            view.list_next(session, held, order, now).await?;
         }
         Ok(view)
     }
@@ -75,26 +78,44 @@ impl View {
             *self = Self::opened(session, &self.name, opened, held, order, now).await?;
             return Ok(());
         }
-        self.list_new(session, held, now).await
+        self.list_new(session, held, order, now).await
     }
 
     /// Lists what the server has got since the last look, and the young gaps again.
-    pub(super) async fn look<S: Source>(&mut self, session: &mut S, held: &mut Held, now: Timestamp) -> Result<(), source::Error> {
-        self.list_new(session, held, now).await
+    pub(super) async fn look<S: Source>(
+        &mut self,
+        session: &mut S,
+        held: &mut Held,
+        order: &Collector,
+        now: Timestamp,
+    ) -> Result<(), source::Error> {
+        self.list_new(session, held, order, now).await
     }
 
-    async fn list_new<S: Source>(&mut self, session: &mut S, held: &mut Held, now: Timestamp) -> Result<(), source::Error> {
+    async fn list_new<S: Source>(
+        &mut self,
+        session: &mut S,
+        held: &mut Held,
+        order: &Collector,
+        now: Timestamp,
+    ) -> Result<(), source::Error> {
         let folder = held.cursor.folder_mut(&self.name);
         let gaps = folder.undecided(self.top).difference(&self.todo).difference(&self.unlisted);
         let low = gaps.first().unwrap_or(self.top.saturating_add(1)).max(1);
         let listed = session.list(low, u32::MAX).await?;
         self.top = self.top.max(listed.last().unwrap_or(0));
-        self.todo = self.todo.union(&folder.listed(low, u32::MAX, &listed, now));
-        Ok(())
+        let found = folder.listed(low, u32::MAX, &listed, now);
+        self.take(session, found, held, order, now).await
     }
 
     /// Lists the next window of what was there before, newest first.
-    pub(super) async fn list_next<S: Source>(&mut self, session: &mut S, held: &mut Held, now: Timestamp) -> Result<(), source::Error> {
+    pub(super) async fn list_next<S: Source>(
+        &mut self,
+        session: &mut S,
+        held: &mut Held,
+        order: &Collector,
+        now: Timestamp,
+    ) -> Result<(), source::Error> {
         let (Some(lowest), Some(high)) = (self.unlisted.first(), self.unlisted.last()) else { return Ok(()) };
         let low = lowest.max(high.saturating_sub(self.window - 1));
         // The first window reaches up to what arrived since the folder was opened.
@@ -102,13 +123,35 @@ impl View {
         let listed = session.list(low, high).await?;
         self.top = self.top.max(listed.last().unwrap_or(0));
         let folder = held.cursor.folder_mut(&self.name);
-        self.todo = self.todo.union(&folder.listed(low, high, &listed, now));
+        let found = folder.listed(low, high, &listed, now);
+        self.take(session, found, held, order, now).await?;
         self.unlisted.remove_range(low, high);
         // Sparse numbers are crossed in longer strides; one result stays within what a search may bring.
         if self.window < u32::MAX {
             let sparse = listed.len() < u64::from(WINDOW) / 4;
             self.window = if sparse { self.window.saturating_mul(2).min(WIDEST) } else { WINDOW };
         }
+        Ok(())
+    }
+
+    /// Puts what was found to the work, but for what is too old for the order: that is decided.
+    async fn take<S: Source>(
+        &mut self,
+        session: &mut S,
+        found: UidSet,
+        held: &mut Held,
+        order: &Collector,
+        now: Timestamp,
+    ) -> Result<(), source::Error> {
+        let mut found = found.difference(&self.todo);
+        if !found.is_empty()
+            && let Some(since) = order.selection.since(held.first_seen(now), now)
+        {
+            let old = screen::too_old(session, &found, since).await?;
+            held.decide(&self.name, &old);
+            found = found.difference(&old);
+        }
+        self.todo = self.todo.union(&found);
         Ok(())
     }
 

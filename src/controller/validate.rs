@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 
 use super::status::bounded;
 use crate::api::{self, MailboxCollector, MailboxCollectorSpec};
-use crate::collect::{Collector, CollectorId, NamedSink};
+use crate::collect::{Collector, CollectorId, NamedSink, Selection};
+use crate::schedule::Calendar;
 
 pub use error::Error;
 use grammar::Excerpt;
@@ -32,6 +33,8 @@ pub const SHORTEST_INTERVAL: Duration = Duration::from_secs(60);
 pub const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Longest message taken, in bytes: Exchange Online's upper limit of 150 MB for a mailbox (Microsoft: "Exchange Online limits").
 pub const DEFAULT_MAX_MESSAGE_BYTES: u64 = 157_286_400;
+/// Most that `spec.limits.maxMessageBytes` may say.
+pub const LARGEST_MAX_MESSAGE_BYTES: u64 = 1 << 30;
 /// Longest `requestedAt` annotation, in bytes; it is echoed in status.
 pub const LONGEST_REQUEST: usize = 256;
 
@@ -85,8 +88,10 @@ pub fn validate(object: &MailboxCollector, secret: &SecretData, options: &Option
         folders: spec.folders,
         credential: Arc::new(credential),
         interval: spec.interval,
+        schedule: spec.schedule,
         push: spec.push,
-        max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+        selection: spec.selection,
+        max_message_bytes: spec.max_message_bytes,
         sinks: spec.sinks,
         requested_at: spec.requested_at,
     })
@@ -119,7 +124,7 @@ pub(super) fn unreadable_field(object: &Value) -> Option<Error> {
 }
 
 /// What a resource says by itself, validated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// Which resource.
     pub id: CollectorId,
@@ -131,8 +136,14 @@ pub struct Spec {
     pub secret: String,
     /// Longest time between two looks.
     pub interval: Duration,
+    /// Looks at these times instead.
+    pub schedule: Option<Calendar>,
     /// IDLE between looks.
     pub push: bool,
+    /// Which messages are taken.
+    pub selection: Selection,
+    /// Longest message taken, in bytes.
+    pub max_message_bytes: u64,
     /// Where mail goes.
     pub sinks: Vec<NamedSink>,
     /// Value of the `requestedAt` annotation.
@@ -149,13 +160,15 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     mail::protocol(spec)?;
     let secret = secret_name(spec)?;
     let folders = mail::folders(spec)?;
-    let interval = mail::interval(spec)?;
-    mail::beginning(spec)?;
-    mail::selection(spec)?;
+    let (interval, schedule) = (mail::interval(spec)?, mail::schedule(spec)?);
+    let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let selection = mail::selection(spec, created)?;
+    let max_message_bytes = mail::max_message_bytes(spec)?;
     mail::after_delivery(spec)?;
     let sinks = sinks::sinks(spec, &id.namespace, options)?;
     let requested_at = annotations(object)?;
-    Ok(Spec { id, mailbox, folders, secret, interval, push: spec.push.unwrap_or(true), sinks, requested_at })
+    let push = spec.push.unwrap_or(schedule.is_none());
+    Ok(Spec { id, mailbox, folders, secret, interval, schedule, push, selection, max_message_bytes, sinks, requested_at })
 }
 
 fn wrong(field: &str, value: Excerpt<'_>, problem: impl std::fmt::Display, way_out: &'static str) -> Error {

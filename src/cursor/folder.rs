@@ -124,7 +124,7 @@ pub struct Baseline {
     /// UIDNEXT then; messages below it may lie in the sink under another name. `None`: the server did not say, so any may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid_next: Option<u32>,
-    /// When.
+    /// When the folder was first met, in whatever numbering.
     pub time: Timestamp,
 }
 

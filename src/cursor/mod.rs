@@ -19,6 +19,7 @@ pub use folder::{
 };
 pub use uid_set::{MAX_TEXT, ParseError, UidSet};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Longest stored form of a cursor, in bytes of JSON (law 9).
@@ -158,6 +159,11 @@ impl Cursor {
                 .min(MAX_OWED.saturating_sub(self.owed()))
                 .min(MAX_QUARANTINED.saturating_sub(self.quarantined())),
         }
+    }
+
+    /// When the first of the folders was met; `None` before any was.
+    pub fn first_seen(&self) -> Option<Timestamp> {
+        self.folders.iter().filter_map(Folder::baseline).map(|baseline| baseline.time).min()
     }
 
     /// Messages quarantined, in all folders.

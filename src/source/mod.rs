@@ -152,8 +152,14 @@ pub trait Source: Send {
     /// Dates and header fields of those of `uids` that the server answers for; each at most once, in no order. At most a few hundred at a
     /// time: they are held in memory.
     fn headings(&mut self, uids: &UidSet, fields: Fields) -> impl Future<Output = Result<Vec<Heading>, Error>> + Send;
-    /// Fetches the messages of `uids` into `intake` and ends with the server's tagged OK. What was not given to `intake` by then is owed.
+    /// Lets the next [`Source::fetch`] ask for these as well before it reads, so that the server need not wait for us. The call after it must
+    /// be the fetch of exactly these. Without effect where the source or its server cannot.
+    fn ask_ahead(&mut self, _uids: UidSet) {}
+    /// Fetches the messages of `uids` into `intake` and ends with the server's tagged OK. What was not given to `intake` by then is
+    /// owed; of what was asked for ahead some may have been given already.
     fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Whether the server has announced mail that no listing up to `u32::MAX` has looked for since.
+    fn announced(&self) -> bool;
     /// Waits for new mail in the opened folder, `max` at most, or until `interrupt` resolves. Mail announced in any reply since the last
     /// `list` up to `u32::MAX` makes it return at once.
     fn wait(&mut self, max: Duration, interrupt: impl Future<Output = ()> + Send) -> impl Future<Output = Result<Wake, Error>> + Send;

@@ -296,9 +296,11 @@ fn a_wrong_field_is_named_and_the_other_collectors_are_not_touched_by_it() {
         ("protocol: POP3", "InvalidSpec", "spec.protocol"),
         ("folders: [{name: Autre/}]", "InvalidSpec", "spec.folders"),
         ("afterDelivery: {action: Delete}", "InvalidSpec", "spec.afterDelivery"),
-        ("schedule: \"0 6 * * *\"", "InvalidSpec", "spec.schedule"),
-        ("startFrom: Now", "InvalidSpec", "spec.startFrom"),
-        ("select: {from: [\"*@a.example\"]}", "InvalidSpec", "spec.select"),
+        ("schedule: \"0 6 * *\"", "InvalidSpec", "spec.schedule"),
+        ("schedule: \"0 6 * * *\"\ninterval: 5m", "InvalidSpec", "spec.interval"),
+        ("schedule: \"0 6 * * *\"\ntimeZone: Paris", "InvalidSpec", "spec.timeZone"),
+        ("startFrom: Then", "InvalidSpec", "spec.startFrom"),
+        ("select: {from: [\"\"]}", "InvalidSpec", "spec.select.from[0]"),
     ];
     let bad = collector("bad", "");
     let mut documents: Vec<(String, &str, &str)> =

@@ -26,5 +26,6 @@ mod quiet;
 mod scene;
 mod schema;
 mod secrets;
+mod selecting;
 mod support;
 mod watched;

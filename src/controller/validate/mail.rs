@@ -3,12 +3,26 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::grammar::{self, DurationProblem, Excerpt};
 use super::{
-    DEFAULT_INTERVAL, DEFAULT_MAX_MESSAGE_BYTES, Error, INBOX, LONGEST_INTERVAL, SHORTEST_INTERVAL, not_built, plainly_wrong, wrong,
+    DEFAULT_INTERVAL, DEFAULT_MAX_MESSAGE_BYTES, Error, INBOX, LARGEST_MAX_MESSAGE_BYTES, LONGEST_INTERVAL, SHORTEST_INTERVAL, not_built,
+    plainly_wrong, wrong,
 };
 use crate::api::{self, MailboxCollectorSpec};
+use crate::collect::{Glob, Selection, Start};
 use crate::cursor::MAX_FOLDERS;
+use crate::schedule::{Calendar, CalendarProblem};
+
+/// Shortest `spec.select.maxAge`.
+const SHORTEST_MAX_AGE: Duration = Duration::from_secs(60);
+/// Longest `spec.select.maxAge`: ten years.
+const LONGEST_MAX_AGE: Duration = Duration::from_secs(87_600 * 3_600);
+/// Most globs of one kind.
+const GLOBS: usize = 64;
+/// Longest glob, in characters.
+const LONGEST_GLOB: usize = 512;
 
 pub(super) fn protocol(spec: &MailboxCollectorSpec) -> Result<(), Error> {
     match spec.protocol.as_deref() {
@@ -43,34 +57,81 @@ pub(super) fn folders(spec: &MailboxCollectorSpec) -> Result<Vec<String>, Error>
 
 pub(super) fn interval(spec: &MailboxCollectorSpec) -> Result<Duration, Error> {
     const WAY_OUT: &str = "write a duration from 1m to 24h, for example 5m or 1h30m";
-    if spec.schedule.is_some() {
-        return Err(not_built("spec.schedule", "remove it and write interval, for example interval: 5m"));
-    }
-    if spec.time_zone.is_some() {
-        return Err(not_built("spec.timeZone", "remove it"));
+    if spec.interval.is_some() && spec.schedule.is_some() {
+        return Err(plainly_wrong("spec.interval", "stands beside schedule", "write either interval or schedule, not both"));
     }
     let Some(text) = &spec.interval else { return Ok(DEFAULT_INTERVAL) };
     grammar::duration(text, SHORTEST_INTERVAL, LONGEST_INTERVAL)
         .map_err(|problem: DurationProblem| wrong("spec.interval", Excerpt(text), problem, WAY_OUT))
 }
 
-pub(super) fn beginning(spec: &MailboxCollectorSpec) -> Result<(), Error> {
-    match spec.start_from.as_deref() {
-        None | Some("Beginning") => Ok(()),
-        Some("Now") => Err(not_built("spec.startFrom: Now", "write startFrom: Beginning, or remove the field")),
-        Some(other) => Err(wrong("spec.startFrom", Excerpt(other), "is not a beginning", "write Beginning, or remove the field")),
-    }
+pub(super) fn schedule(spec: &MailboxCollectorSpec) -> Result<Option<Calendar>, Error> {
+    const LINE: &str = "write minute, hour, day of the month, month and day of the week, for example schedule: \"0 6 * * MON-FRI\"";
+    const ZONE: &str = "write a name such as Europe/Paris, or remove the field for UTC";
+    let zone = spec.time_zone.as_deref();
+    let Some(line) = &spec.schedule else {
+        return match zone {
+            None => Ok(None),
+            Some(_) => Err(plainly_wrong("spec.timeZone", "stands without schedule", "add schedule, or remove timeZone")),
+        };
+    };
+    Calendar::parse(line, zone).map(Some).map_err(|problem| match problem {
+        CalendarProblem::Zone => wrong("spec.timeZone", Excerpt(zone.unwrap_or_default()), problem, ZONE),
+        CalendarProblem::Grammar | CalendarProblem::Never => wrong("spec.schedule", Excerpt(line), problem, LINE),
+    })
 }
 
-pub(super) fn selection(spec: &MailboxCollectorSpec) -> Result<(), Error> {
-    if spec.select.as_ref().is_some_and(|select| *select != api::MessageSelection::default()) {
-        return Err(not_built("spec.select", "remove it; every message is taken"));
+/// `created`: when the object was; an object from a file was not.
+pub(super) fn selection(spec: &MailboxCollectorSpec, created: Option<Timestamp>) -> Result<Selection, Error> {
+    let start = match spec.start_from.as_deref() {
+        None | Some("Beginning") => Start::Beginning,
+        Some("Now") => created.map_or(Start::FirstSeen, Start::At),
+        Some(other) => {
+            return Err(wrong("spec.startFrom", Excerpt(other), "is not a beginning", "write Beginning or Now, or remove the field"));
+        }
+    };
+    let api::MessageSelection { from, to, subject, received_after, max_age } = spec.select.clone().unwrap_or_default();
+    let received_after = match received_after {
+        None => None,
+        Some(text) => Some(text.parse::<Timestamp>().map_err(|_| {
+            let field = "spec.select.receivedAfter";
+            wrong(field, Excerpt(&text), "is not a time", "write one with its zone, for example 2026-01-31T08:00:00Z")
+        })?),
+    };
+    let max_age = match max_age {
+        None => None,
+        Some(text) => Some(grammar::duration(&text, SHORTEST_MAX_AGE, LONGEST_MAX_AGE).map_err(|problem| {
+            wrong("spec.select.maxAge", Excerpt(&text), problem, "write a duration from 1m to 87600h, for example 720h")
+        })?),
+    };
+    Ok(Selection { start, from: globs("from", from)?, to: globs("to", to)?, subject: globs("subject", subject)?, received_after, max_age })
+}
+
+fn globs(member: &str, texts: Option<Vec<String>>) -> Result<Vec<Glob>, Error> {
+    let texts = texts.unwrap_or_default();
+    if texts.len() > GLOBS {
+        return Err(plainly_wrong(&format!("spec.select.{member}"), "has more than 64 globs", "write at most 64"));
     }
-    let most = spec.limits.as_ref().and_then(|limits| limits.max_message_bytes);
-    if most.is_some_and(|most| u64::try_from(most) != Ok(DEFAULT_MAX_MESSAGE_BYTES)) {
-        return Err(not_built("spec.limits.maxMessageBytes", "remove it; messages up to 157286400 bytes are taken"));
-    }
-    Ok(())
+    let glob = |(index, text): (usize, &String)| {
+        let problem = if text.is_empty() {
+            "is empty"
+        } else if text.chars().count() > LONGEST_GLOB {
+            "is longer than 512 characters"
+        } else {
+            return Ok(Glob::new(text));
+        };
+        let way_out = "write a glob: * for any characters, ? for one, for example *@supplier.com";
+        Err(wrong(&format!("spec.select.{member}[{index}]"), Excerpt(text), problem, way_out))
+    };
+    texts.iter().enumerate().map(glob).collect()
+}
+
+pub(super) fn max_message_bytes(spec: &MailboxCollectorSpec) -> Result<u64, Error> {
+    let Some(most) = spec.limits.as_ref().and_then(|limits| limits.max_message_bytes) else { return Ok(DEFAULT_MAX_MESSAGE_BYTES) };
+    u64::try_from(most).ok().filter(|most| (1..=LARGEST_MAX_MESSAGE_BYTES).contains(most)).ok_or_else(|| {
+        let field = "spec.limits.maxMessageBytes";
+        wrong(field, Excerpt(&most.to_string()), "is not within the bounds", "write a number of bytes from 1 to 1073741824, or remove it")
+    })
 }
 
 pub(super) fn after_delivery(spec: &MailboxCollectorSpec) -> Result<(), Error> {

@@ -168,7 +168,8 @@ impl Folder {
 
     fn begin(&mut self, uid_validity: u32, epoch: Option<Epoch>, uid_next: Option<u32>, now: Timestamp) {
         let (name, key) = (std::mem::take(&mut self.name), std::mem::take(&mut self.key));
-        let baseline = Baseline { uid_next, time: whole_seconds(now) };
+        let time = self.baseline.take().map_or_else(|| whole_seconds(now), |before| before.time);
+        let baseline = Baseline { uid_next, time };
         *self = Self { uid_validity, epoch, baseline: Some(baseline), ..Self::new(&name, key) };
     }
 

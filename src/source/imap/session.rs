@@ -20,6 +20,7 @@ pub struct Session<S: Transport> {
     wire: Wire<S>,
     /// A call began and has not ended well: whatever the server sends next may belong to it.
     half_used: bool,
+    pipeline: fetch::Pipeline,
 }
 
 impl<S: Transport> Session<S> {
@@ -51,11 +52,11 @@ impl<S: Transport> Session<S> {
         answer.await?.accepted(Step::Probe)?;
         // A server that keeps silent about it is taken for Exchange.
         wire.delimiter = levels.unwrap_or(Some('/'));
-        Ok(Self { wire, half_used: false })
+        Ok(Self { wire, half_used: false, pipeline: fetch::Pipeline::default() })
     }
 
     fn begin(&mut self) -> Result<&mut Wire<S>, Error> {
-        if std::mem::replace(&mut self.half_used, true) {
+        if std::mem::replace(&mut self.half_used, true) || self.pipeline.is_waiting() {
             return Err(Error::HalfUsed);
         }
         Ok(&mut self.wire)
@@ -100,15 +101,25 @@ impl<S: Transport> Source for Session<S> {
         self.ended(outcome)
     }
 
+    fn announced(&self) -> bool {
+        self.wire.news
+    }
+
     async fn list(&mut self, low: u32, high: u32) -> Result<UidSet, Error> {
         let wire = self.begin()?;
         let outcome = search(wire, low.max(1), high, None).await;
         self.ended(outcome)
     }
 
+    fn ask_ahead(&mut self, uids: UidSet) {
+        self.pipeline.plan(uids);
+    }
+
     async fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> Result<(), Error> {
-        let wire = self.begin()?;
-        let outcome = fetch::fetch(wire, uids, intake).await;
+        if std::mem::replace(&mut self.half_used, true) {
+            return Err(Error::HalfUsed);
+        }
+        let outcome = fetch::fetch(&mut self.wire, &mut self.pipeline, uids, intake).await;
         self.ended(outcome)
     }
 

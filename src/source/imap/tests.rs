@@ -14,6 +14,7 @@ use crate::source::{Absent, Error, Head, Intake, Opened, Refusal, Source as _, S
 
 mod bad_input;
 mod folders;
+mod pipelining;
 mod waiting;
 
 const MAILBOX: &str = "factures@contoso.fr";

@@ -91,6 +91,8 @@ pub(super) struct Wire<S: Transport> {
     client: Box<async_imap::Client<Tap<S>>>,
     tags: u32,
     tag: String,
+    /// The tag of a command that was sent before the answer to `tag` was read.
+    next_tag: Option<String>,
     /// The last untagged BAD since the command began (also what was no IMAP at all): it explains an end that follows.
     grumble: Option<String>,
     /// The server announced messages since this was last cleared.
@@ -108,6 +110,7 @@ impl<S: Transport> Wire<S> {
             client,
             tags: 0,
             tag: String::new(),
+            next_tag: None,
             grumble: None,
             news: false,
             delimiter: Some('/'),
@@ -130,11 +133,31 @@ impl<S: Transport> Wire<S> {
 
     /// Sends a command under a new tag. What it holds is never kept or shown.
     pub(super) async fn command(&mut self, step: Step, command: &str) -> Result<(), Error> {
-        self.tags = self.tags.wrapping_add(1);
-        self.tag = format!("A{:04}", self.tags);
+        self.tag = self.new_tag();
         let line = Zeroizing::new(format!("{} {command}\r\n", self.tag));
         self.begin_waiting();
         self.send(step, line.as_bytes()).await
+    }
+
+    /// Sends a command whose answer is read after that of the last one, see [`Wire::turn_to_next`].
+    pub(super) async fn command_ahead(&mut self, step: Step, command: &str) -> Result<(), Error> {
+        let tag = self.new_tag();
+        let line = format!("{tag} {command}\r\n");
+        self.next_tag = Some(tag);
+        self.send(step, line.as_bytes()).await
+    }
+
+    /// From now on the answer to the command sent ahead is read.
+    pub(super) fn turn_to_next(&mut self) {
+        if let Some(tag) = self.next_tag.take() {
+            self.tag = tag;
+            self.begin_waiting();
+        }
+    }
+
+    fn new_tag(&mut self) -> String {
+        self.tags = self.tags.wrapping_add(1);
+        format!("A{:04}", self.tags)
     }
 
     /// Sends bytes without a tag.
