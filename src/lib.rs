@@ -21,9 +21,10 @@
 //!
 //! | room | what |
 //! |---|---|
-//! | [`cli`] | the command line: `run`, `collect`, `crds`; wires the rooms together |
+//! | [`cli`] | the command line: `run`, `collect`, `check`, `onboard`, `crds`; wires the rooms together |
 //! | [`api`] | the three kinds as Rust types, their schema and CEL rules; nothing else |
 //! | [`controller`] | the only room that knows `kube`: resolve → validate → assign → publish; keeps cursors in `MailboxCursor` objects |
+//! | [`doctor`] | the set-up doctor: every step of a mailbox's set-up examined in order; the guide for somebody who begins |
 //! | [`fleet`] | the task table: start, replace (cancel, join, start), stop |
 //! | [`collect`] | the work order, the loop over one mailbox, one bounded drain, Progress |
 //! | [`source`] | where mail comes from; `imap`: session, SASL, the literal tap, IDLE |
@@ -31,7 +32,7 @@
 //! | [`entra`] | tokens: request, cache with single flight, claims (for diagnosis only) |
 //! | [`cursor`] | pure: decided, owed, quarantined, anchors; sets of UIDs |
 //! | [`schedule`] | pure: when next (interval, back-off, server hints, jitter) |
-//! | [`diagnosis`] | pure: facts → reason, remedy, retry; the only place where a server's text gets a meaning |
+//! | [`diagnosis`] | pure: facts → reason, set-up step, remedy, retry, in English and French; the only place where a server's text gets a meaning |
 //! | [`admin`] | `/livez`, `/readyz`, `/metrics` |
 //! | [`tls`] | one trust set for everything that leaves the process |
 //!
@@ -60,6 +61,7 @@ pub mod collect;
 pub mod controller;
 pub mod cursor;
 pub mod diagnosis;
+pub mod doctor;
 pub mod entra;
 pub mod fleet;
 pub mod schedule;

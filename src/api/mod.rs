@@ -9,6 +9,7 @@ mod collector;
 mod common;
 mod crds;
 mod cursor;
+mod reference;
 
 pub use app_registration::{
     AppCredential, AppRegistration, AppRegistrationSpec, AppRegistrationStatus, CertificateCredential, ClientSecretCredential,
@@ -21,6 +22,7 @@ pub use collector::{
 pub use common::{LocalReference, SecretKeyReference, TokenStatus};
 pub use crds::{crd_files, crds, crds_yaml};
 pub use cursor::{Anchor, Baseline, CursorFolder, CursorHolder, MailboxCursor, MailboxCursorSpec, OwedMessage, QuarantinedMessage};
+pub use reference::kinds_page;
 
 /// API group of every kind here.
 pub const GROUP: &str = "mailbox-collector.io";

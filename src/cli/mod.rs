@@ -1,8 +1,13 @@
 //! The command line: one binary, every flag also as an environment variable. Parses, wires the rooms together and turns results into exit
 //! codes; does none of the work.
 
+mod assertions;
+mod check;
 mod collect;
+mod docs;
 mod documents;
+mod language;
+mod onboard;
 mod run;
 mod settings;
 mod state;
@@ -18,8 +23,10 @@ use clap::{Parser, Subcommand};
   mailbox-collector crds | kubectl apply --server-side -f -
   mailbox-collector run --file-sink-root /mail
   mailbox-collector collect --once -f mailbox.yaml --state ./state --file-sink-root ./mail
+  mailbox-collector check office/factures
+  mailbox-collector onboard --tenant contoso.onmicrosoft.com --client-id … --mailbox invoices@contoso.com
 
-Exit codes: 0 all well; 1 a mailbox failed or the operator ended by an error; 2 wrong use.")]
+Exit codes: 0 all well; 1 a mailbox failed or the operator ended by an error; 2 wrong use. `check` has one more, see its help.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -31,8 +38,13 @@ enum Command {
     Run(Box<run::Arguments>),
     /// Collect without a cluster: the same YAML, Secrets from files, cursors in a local folder
     Collect(Box<collect::Arguments>),
+    Check(Box<check::Arguments>),
+    Onboard(Box<onboard::Arguments>),
     /// Print the CustomResourceDefinitions as YAML
     Crds,
+    /// Print a page of the documentation that is made from the code
+    #[command(hide = true)]
+    Docs(docs::Arguments),
 }
 
 impl Cli {
@@ -41,6 +53,9 @@ impl Cli {
         match self.command {
             Command::Run(arguments) => run::execute(*arguments),
             Command::Collect(arguments) => collect::execute(*arguments),
+            Command::Check(arguments) => check::execute(*arguments),
+            Command::Onboard(arguments) => onboard::execute(*arguments),
+            Command::Docs(arguments) => docs::execute(&arguments),
             Command::Crds => say(&crate::api::crds_yaml()),
         }
     }

@@ -3,7 +3,6 @@
 //!
 //! Recording overlaps with the next fetch: a cursor may be behind what the sink holds, never ahead of it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +11,14 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::delivery::{Delivering, Reconcile, Settled};
+use super::careful::Careful;
+use super::delivery::{Delivering, Settled, Tried};
+use super::fan::{Fan, SinkFault};
+use super::settle::{Outcome, Settling, Work};
 use super::view::View;
 use super::{Collector, CollectorId, CursorStore, StoreError, Version};
-use crate::cursor::{Cursor, Epoch, Owe, OwedReason, UidSet};
-use crate::sink::identity;
-use crate::sink::{self, Sink};
+use crate::cursor::{Cursor, Owe, OwedReason, UidSet};
+use crate::sink;
 use crate::source::{self, Refusal, Source};
 use crate::{cursor, diagnosis, entra};
 
@@ -31,8 +32,6 @@ const DRAIN_BYTES: u64 = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(60);
 /// A fetch under way when the task is cancelled has this long: the whole must end before the pod is killed.
 const LAST_FETCH: Duration = Duration::from_secs(20);
-/// Highest UID up to which old copies are matched with messages after a renumbering; the check holds 8 bytes a UID.
-const RECONCILED: u32 = 2_000_000;
 /// A fetch set starts at this many messages …
 const SET_START: u64 = 50;
 /// … and grows to this many …
@@ -52,7 +51,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     Source(#[from] source::Error),
     #[error(transparent)]
-    Sink(Arc<sink::Error>),
+    Sink(#[from] SinkFault),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the cursor is full: {0:?}")]
@@ -70,26 +69,31 @@ pub(super) struct Held {
     urgent: bool,
     saved_at: Option<Instant>,
     holding: bool,
+    /// The record's last process ended without saying so.
+    pub careful: Option<Careful>,
 }
 
 impl Held {
     /// Reads the cursor; takes no claim yet, an idle mailbox costs no write.
     pub(super) async fn load(store: &dyn CursorStore, id: &CollectorId) -> Result<Self, StoreError> {
-        let (cursor, version) = match store.load(id).await? {
+        let (mut cursor, version) = match store.load(id).await? {
             Some((cursor, version)) => (cursor, Some(version)),
             None => (Cursor::default(), None),
         };
-        Ok(Self { cursor, version, dirty: false, urgent: false, saved_at: None, holding: false })
+        let careful = Careful::after(&mut cursor, Timestamp::now());
+        Ok(Self { cursor, version, dirty: careful.is_some(), urgent: false, saved_at: None, holding: false, careful })
     }
 
     /// Makes the claim by compare-and-swap, once, before the first delivery.
-    async fn hold(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
+    pub(super) async fn hold(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
         if self.holding {
             return Ok(());
         }
-        let mut holder = store.holder();
-        holder.epoch = self.cursor.holder.as_ref().map_or(0, |before| before.epoch).saturating_add(1);
-        self.cursor.holder = Some(holder);
+        if let Some(mut holder) = store.holder() {
+            holder.epoch = self.cursor.holder.as_ref().map_or(0, |before| before.epoch).saturating_add(1);
+            self.cursor.holder = Some(holder);
+        }
+        self.cursor.draining = true;
         self.dirty = true;
         self.save(store, id).await?;
         self.holding = true;
@@ -111,6 +115,22 @@ impl Held {
     /// As `save`, unless the last write is more recent than the store's pace.
     pub(super) async fn save_if_due(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
         if self.due_in(store).is_zero() { self.save(store, id).await } else { Ok(()) }
+    }
+
+    /// As `save`, once the store's pace allows it.
+    pub(super) async fn save_in_pace(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
+        sleep(self.due_in(store)).await;
+        self.save(store, id).await
+    }
+
+    /// The cursor was changed.
+    pub(super) fn touch(&mut self) {
+        self.dirty = true;
+    }
+
+    /// Nothing is under way any more: the record that follows says so.
+    pub(super) fn at_rest(&mut self) {
+        self.dirty |= std::mem::take(&mut self.cursor.draining);
     }
 
     /// How long until the pace allows the next write.
@@ -192,6 +212,11 @@ impl SetSize {
         self.messages = (self.messages * 2).min(SET_MESSAGES);
     }
 
+    /// After the process ended: half of the `suspects`, or the first size.
+    pub(super) fn careful(&mut self, suspects: u64) {
+        self.messages = if suspects == 0 { SET_START } else { (suspects / 2).max(1) };
+    }
+
     /// A set that the session did not survive is halved next time: a message that breaks sessions is found by bisection.
     fn went_wrong(&mut self, messages: u64) {
         self.messages = (self.messages.min(messages) / 2).max(1);
@@ -203,6 +228,8 @@ impl SetSize {
 pub(super) struct Drained {
     pub collected: u64,
     pub bytes: u64,
+    /// What was settled.
+    pub settling: Outcome,
     /// The bounds were reached before the work was done.
     pub more: bool,
 }
@@ -210,17 +237,43 @@ pub(super) struct Drained {
 /// What a pass needs besides session, folder and cursor.
 pub(super) struct Pass<'a> {
     pub order: &'a Collector,
-    pub sink: &'a dyn Sink,
+    pub fan: &'a Arc<Fan>,
     pub store: &'a dyn CursorStore,
     pub size: &'a mut SetSize,
+    pub settling: &'a mut Settling,
     pub cancel: &'a CancellationToken,
     /// Told after each set.
     pub tell: &'a mut (dyn FnMut(&Drained, u64) + Send + Sync),
 }
 
 impl Pass<'_> {
-    /// Works through what the folder holds, within the bounds.
+    /// Works through what the folder holds, within the bounds, and settles what is delivered and recorded.
     pub(super) async fn run<S: Source>(&mut self, session: &mut S, view: &mut View, held: &mut Held) -> Result<Drained, Failure> {
+        let worked = self.work(session, view, held).await;
+        Careful::uncount(held, &view.name);
+        let (mut done, full) = match worked {
+            Ok(done) => (done, None),
+            // Settling is what makes room.
+            Err(failure @ Failure::Full(cursor::Full::Unsettled)) => (Drained::default(), Some(failure)),
+            Err(failure) => return Err(failure),
+        };
+        held.careful = None;
+        if self.cancel.is_cancelled() {
+            return Ok(done);
+        }
+        let work = Work { order: self.order, store: self.store, cancel: self.cancel, wait: !done.more };
+        done.settling = self.settling.settle(&work, session, &view.name, held).await?;
+        done.more |= done.settling.more;
+        match full {
+            Some(full) if done.settling.settled == 0 => Err(full),
+            full => {
+                done.more |= full.is_some();
+                Ok(done)
+            }
+        }
+    }
+
+    async fn work<S: Source>(&mut self, session: &mut S, view: &mut View, held: &mut Held) -> Result<Drained, Failure> {
         let began = Instant::now();
         let mut done = Drained::default();
         if view.todo.is_empty() && view.unlisted.is_empty() && held.cursor.folder_mut(&view.name).due(Timestamp::now()).is_empty() {
@@ -228,15 +281,19 @@ impl Pass<'_> {
         }
         let reconcile = self.reconcile(view, held).await?;
         let numbering = self.numbering(view, held);
-        let mut delivering = Delivering::new(self.sink, numbering, reconcile);
+        let mut delivering = Delivering::new(self.fan, numbering, reconcile, tried(view, held), self.cancel);
         let ended = self.sets(session, view, held, &mut delivering, &mut done, began).await;
-        // Whatever ended the pass: what the sink has taken is recorded.
-        let settled = delivering.finish().await;
-        let deferred = self.apply(settled, view, held, &mut done);
+        // Whatever ended the pass: what the sinks have taken is recorded, each answer as it comes.
+        delivering.finish().await;
+        let mut deferred = None;
+        while let Some(settled) = delivering.next().await {
+            deferred = self.apply(settled, view, held, &mut done).or(deferred);
+            held.save_if_due(self.store, &self.order.id).await?;
+        }
         held.save_if_due(self.store, &self.order.id).await?;
         (self.tell)(&done, view.pending(held));
         match (ended, deferred) {
-            (_, Some(error)) => Err(Failure::Sink(error)),
+            (_, Some(fault)) => Err(Failure::Sink(fault)),
             (Err(failure), None) => Err(failure),
             (Ok(()), None) => Ok(done),
         }
@@ -247,7 +304,7 @@ impl Pass<'_> {
         session: &mut S,
         view: &mut View,
         held: &mut Held,
-        delivering: &mut Delivering<'_>,
+        delivering: &mut Delivering,
         done: &mut Drained,
         began: Instant,
     ) -> Result<(), Failure> {
@@ -269,7 +326,7 @@ impl Pass<'_> {
                         // What arrives while a backlog drains goes before the rest of it.
                         view.look(session, held, self.order, Timestamp::now()).await?;
                     }
-                    let set = match self.pick(session, view, held, &tried).await {
+                    let set = match self.pick(session, view, held, &tried, delivering.unanswered()).await {
                         // What was fetched in this pass may free room once it is recorded.
                         Err(Failure::Full(_)) if asked > 0 => {
                             done.more = true;
@@ -291,12 +348,13 @@ impl Pass<'_> {
                 }
             };
             let within = asked + set.len() < DRAIN_MESSAGES && bytes < DRAIN_BYTES / 2 && began.elapsed() < DRAIN_TIME;
-            if within && !session.announced() && !self.cancel.is_cancelled() {
-                ahead = self.next(view, held, &set);
+            if within && held.careful.is_none() && !session.announced() && !self.cancel.is_cancelled() {
+                ahead = self.next(view, held, &set, delivering.unanswered());
                 if let Some(next) = &ahead {
                     session.ask_ahead(next.clone());
                 }
             }
+            Careful::before(held, &view.name, &set, self.store, &self.order.id).await?;
             debug!(folder = view.name, messages = set.len(), ahead = ahead.as_ref().map(UidSet::len), "fetching");
             let fetching = async {
                 tokio::select! {
@@ -306,6 +364,7 @@ impl Pass<'_> {
                 }
             };
             let (fetched, saved) = tokio::join!(fetching, held.save_if_due(self.store, &self.order.id));
+            Careful::behind(held, &view.name, &set);
             saved?;
             let (given, given_bytes) = delivering.take_given();
             asked += set.len();
@@ -316,12 +375,14 @@ impl Pass<'_> {
                 let settled = delivering.take();
                 self.apply(settled, view, held, done)
             };
-            if let Some(error) = deferred {
-                return Err(Failure::Sink(error));
+            if let Some(fault) = deferred {
+                return Err(Failure::Sink(fault));
             }
             match fetched {
                 Ok(()) => {
-                    self.size.went_well(given.len(), given_bytes);
+                    if !held.careful.as_ref().is_some_and(Careful::searching) {
+                        self.size.went_well(given.len(), given_bytes);
+                    }
                     let missing = set.difference(&given).difference(&early);
                     early = given.difference(&set);
                     for uid in missing.iter() {
@@ -343,8 +404,8 @@ impl Pass<'_> {
         }
     }
 
-    fn apply(&self, settled: Settled, view: &mut View, held: &mut Held, done: &mut Drained) -> Option<Arc<sink::Error>> {
-        let Settled { accepted, claimed, owed, deferred, bytes } = settled;
+    fn apply(&self, settled: Settled, view: &mut View, held: &mut Held, done: &mut Drained) -> Option<SinkFault> {
+        let Settled { accepted, claimed, owed, partly, has, again, deferred, bytes } = settled;
         let folder = held.cursor.folder_mut(&view.name);
         let mut decided = UidSet::new();
         for (uid, fingerprint) in &accepted {
@@ -360,13 +421,29 @@ impl Pass<'_> {
             }
         }
         if !decided.is_empty() {
-            folder.decide(&decided);
+            if self.order.after_delivery.is_some() {
+                folder.delivered(&decided);
+            } else {
+                folder.decide(&decided);
+            }
             held.dirty = true;
         }
         done.collected += (accepted.len() + claimed.len()) as u64;
         done.bytes += bytes;
         for (uid, reason) in owed {
             self.owe(view, held, uid, reason);
+        }
+        let folder = held.cursor.folder_mut(&view.name);
+        for (uid, has) in has {
+            folder.delivered_to(uid, has);
+        }
+        for (uid, has) in partly {
+            folder.defer(uid, has, Timestamp::now());
+            view.todo.remove(uid);
+            held.dirty = true;
+        }
+        for uid in again.into_iter().filter(|uid| !folder.owed().contains_key(uid)) {
+            view.todo.insert(uid);
         }
         deferred
     }
@@ -379,56 +456,20 @@ impl Pass<'_> {
             Owe::Quarantined { .. } => warn!(folder = view.name, uid, ?reason, "quarantined: left untouched on the server"),
         }
     }
-
-    /// Names messages of the folder's present numbering.
-    fn numbering(&self, view: &View, held: &Held) -> identity::Numbering {
-        let folder = held.cursor.folder(&view.name);
-        let (key, epoch) = folder.map_or((view.name.as_str(), Epoch::default()), |folder| (folder.key(), folder.epoch()));
-        identity::Numbering::new(&self.order.mailbox, key, epoch.uid_validity).in_turn(epoch.turn, epoch.again_from)
-    }
-
-    /// For messages that may lie in the sink under an older numbering: what is there, once a session.
-    async fn reconcile(&self, view: &mut View, held: &Held) -> Result<Option<Reconcile>, Failure> {
-        let Some(folder) = held.cursor.folder(&view.name) else { return Ok(None) };
-        let owed = folder.owed().keys().next().copied();
-        let lowest = view.todo.first().into_iter().chain(view.unlisted.first()).chain(owed).min();
-        if !lowest.is_some_and(|uid| folder.must_reconcile(uid)) {
-            return Ok(None);
-        }
-        if view.surveyed.is_none() {
-            let seen = tokio::time::timeout(SINK_DEADLINE, self.sink.survey()).await;
-            view.surveyed = Some(match seen {
-                Ok(Ok(messages)) => messages > 0,
-                // Old copies are not looked for among so many: extra copies then, never a loss.
-                Ok(Err(sink::Error::SurveyTooLarge { limit, .. })) => {
-                    warn!(folder = view.name, limit, "the sink holds too many messages to look for earlier copies among them");
-                    false
-                }
-                Ok(Err(error)) => return Err(Failure::Sink(Arc::new(error))),
-                Err(_) => return Err(Failure::Sink(Arc::new(sink::Error::Timeout))),
-            });
-        }
-        // Above the bound old copies cannot be told from this numbering's own: extra copies then, never a loss.
-        if view.surveyed != Some(true) || view.top > RECONCILED {
-            return Ok(None);
-        }
-        let below = folder.baseline().and_then(|baseline| baseline.uid_next).unwrap_or(u32::MAX);
-        let own = match &view.own {
-            Some(own) => Arc::clone(own),
-            None => {
-                let numbering = self.numbering(view, held);
-                let top = view.top;
-                // Up to millions of hashes: off the threads that serve other mailboxes.
-                let own = tokio::task::spawn_blocking(move || (1..=top).map(|uid| numbering.placement(uid)).collect::<HashSet<_>>());
-                Arc::clone(view.own.insert(Arc::new(own.await.map_err(|_| Failure::Sink(Arc::new(sink::Error::Gone)))?)))
-            }
-        };
-        Ok(Some(Reconcile { below, taken: folder.claims().collect(), own }))
-    }
 }
 
 fn is_throttle(error: &source::Error) -> bool {
     matches!(error, source::Error::Refused { text, .. } if diagnosis::throttle(text).is_some())
+}
+
+/// What the cursor knows of messages that were tried before.
+fn tried(view: &View, held: &Held) -> Tried {
+    let Some(folder) = held.cursor.folder(&view.name) else { return Tried::default() };
+    let owed = folder.owed().values();
+    Tried {
+        has: owed.clone().filter(|owed| owed.has != 0).map(|owed| (owed.uid, owed.has)).collect(),
+        refused: owed.filter(|owed| owed.reason == OwedReason::Rejected).map(|owed| owed.uid).collect(),
+    }
 }
 
 /// Whether the session may have died of the message rather than of the network or the server's mood.
@@ -437,7 +478,11 @@ fn blames_the_message(error: &source::Error) -> bool {
         source::Error::Closed(_) | source::Error::Protocol { .. } | source::Error::Timeout(_) => true,
         source::Error::Refused { refusal: Refusal::No | Refusal::Bad, code, text, .. } => !diagnosis::is_incident(code.as_deref(), text),
         source::Error::Refused { refusal: Refusal::Bye, .. } => false,
-        source::Error::Connection { .. } | source::Error::HalfUsed | source::Error::Stopped => false,
+        source::Error::Connection { .. }
+        | source::Error::ReadOnly
+        | source::Error::Unsupported(_)
+        | source::Error::HalfUsed
+        | source::Error::Stopped => false,
     }
 }
 

@@ -11,7 +11,7 @@ use super::drain::{Failure, Held};
 use super::nearest::nearest;
 use super::view::View;
 use crate::diagnosis::{self, MissingFolder};
-use crate::source::{self, Marks, Refusal, Source, Step};
+use crate::source::{self, Access, Marks, Refusal, Source, Step};
 
 #[derive(Debug)]
 enum State {
@@ -92,7 +92,8 @@ impl Folders {
             return Ok(true);
         }
         self.open = None;
-        let opened = match session.open(&entry.name).await {
+        let access = if order.after_delivery.is_some() { Access::Select } else { Access::Examine };
+        let opened = match session.open(&entry.name, access).await {
             Ok(opened) => opened,
             Err(refused) => {
                 let near = missing(session, &entry.name, refused).await?;

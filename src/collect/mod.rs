@@ -1,31 +1,42 @@
 //! Collecting from one mailbox: the work order, the loop, one bounded drain, and what is told of it.
 //! Knows sources and sinks by their traits, never Kubernetes: cursors come through [`CursorStore`].
 //!
-//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `folders` (which of them next) → `view` (listing; `numbering`: whether UIDs
-//! mean what they meant; `screen` and `select`: which are taken) → `drain` (one bounded pass over a session;
-//! `pick`: what to fetch next)
-//! → `delivery` (from FETCH responses to a sink's batches).
+//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `folders` (which of
+//! them next) → `view` (listing; `numbering`: whether UIDs mean what they meant; `screen` and `select`: which are taken) → `drain` (one bounded
+//! pass over a session; `pick`: what to fetch next, `reconcile`: what a
+//! sink may hold already) → `delivery` (from FETCH responses to batches) → `fan` (from batches to the sinks) →
+//! `streak` (what a sink's refusals are about) → `settle` (what becomes of delivered messages on the server), `careful` (after a process that
+//! ended in mid-fetch).
 
+mod careful;
 mod delivery;
 mod drain;
+mod fan;
 mod folders;
+mod lately;
 mod nearest;
 mod numbering;
 mod pace;
 mod pick;
+mod reconcile;
 mod screen;
 mod select;
+mod settle;
+mod streak;
 mod task;
 mod tell;
+#[cfg(test)]
+mod tests;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
+pub use lately::Lately;
 pub use pace::Pacer;
 pub use select::{Glob, Selection, Start};
 pub use task::{End, Task, Wanted};
@@ -35,8 +46,9 @@ use crate::cursor::Cursor;
 use crate::diagnosis::Diagnosis;
 use crate::entra;
 use crate::schedule::Calendar;
+use crate::sink::Spool;
 use crate::sink::file::FileRoot;
-use crate::source::imap;
+use crate::source::{Settle, imap};
 
 /// What every task of a process shares.
 #[derive(Debug)]
@@ -47,6 +59,8 @@ pub struct Environment {
     pub imap: imap::Connector,
     /// The file sink's root, where one was given.
     pub file_root: Option<Arc<FileRoot>>,
+    /// The spool, where one was given.
+    pub spool: Option<Spool>,
     /// Where cursors are kept.
     pub cursors: Arc<dyn CursorStore>,
     /// Paces log-ins.
@@ -55,6 +69,8 @@ pub struct Environment {
     pub work: Arc<Semaphore>,
     /// Figures.
     pub metrics: Metrics,
+    /// How the mailboxes of each app fared, for diagnosis.
+    pub lately: Mutex<Lately>,
 }
 
 /// Which resource a work order comes from.
@@ -91,6 +107,9 @@ pub struct Collector {
     pub selection: Selection,
     /// Longest message taken, in bytes.
     pub max_message_bytes: u64,
+    /// What becomes of a message in the mailbox once it is delivered and recorded; `None`: it is kept as it is. Only mail delivered under such
+    /// an order is settled, never what was delivered before.
+    pub after_delivery: Option<Settle>,
     /// Where mail goes: `<namespace>/<path>` below the file sink's root, validated, relative, no `..`.
     pub sinks: Vec<NamedSink>,
     /// Value of the `requestedAt` annotation.
@@ -111,6 +130,7 @@ impl Collector {
             push,
             selection,
             max_message_bytes,
+            after_delivery,
             sinks,
             requested_at: _,
         } = self;
@@ -123,6 +143,7 @@ impl Collector {
             && *push == other.push
             && *selection == other.selection
             && *max_message_bytes == other.max_message_bytes
+            && *after_delivery == other.after_delivery
             && *sinks == other.sinks
     }
 }
@@ -242,6 +263,6 @@ pub trait CursorStore: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<Version, StoreError>>;
     /// Shortest time between two writes of one cursor (law 5).
     fn pace(&self) -> Duration;
-    /// Who this process is, for `holder`.
-    fn holder(&self) -> crate::cursor::Holder;
+    /// Who this process is, for `holder`; `None` where the store shuts others out by itself (a locked folder), so that no claim is written.
+    fn holder(&self) -> Option<crate::cursor::Holder>;
 }

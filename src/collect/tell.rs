@@ -1,5 +1,6 @@
 //! What a task tells of itself: stages that work, failures with their diagnosis and the pause that follows. It decides nothing about messages.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,9 +10,9 @@ use super::drain::{Failure, Held};
 use super::folders::Folders;
 use super::task::{End, ROLE, Task, Wanted};
 use super::{Progress, Stage, StoreError};
-use crate::diagnosis::{self, Condition, Context, Diagnosis, Retry};
+use crate::diagnosis::{self, Condition, Context, Diagnosis, Known, Retry};
 use crate::schedule;
-use crate::source::{self, Step};
+use crate::source::{self, Settle, Step};
 
 /// Failures of the cursor's store in a row before it is told.
 const STORE_FAILURES: u32 = 3;
@@ -41,7 +42,8 @@ impl Task {
             Failure::Store(StoreError::Conflict) => return Err(End::Lost),
             // A store that answers no more, or refuses (missing rights, say), is told once it lasts.
             Failure::Store(StoreError::Unavailable(text)) if failures >= STORE_FAILURES => {
-                self.diagnose(&diagnosis::Failure::Unreadable(text)).await
+                // Unlike a record that cannot be read, this may pass by itself.
+                Diagnosis { retry: Retry::BackOff { at_least: None }, ..self.diagnose(&diagnosis::Failure::Unreadable(text)).await }
             }
             Failure::Store(error @ StoreError::Unavailable(_)) => {
                 warn!(%error, failures, "the cursor's store failed; nothing is decided");
@@ -56,7 +58,7 @@ impl Task {
             Failure::Claims(claims) => self.diagnose(&diagnosis::Failure::Claims(claims)).await,
             Failure::Missing(missing) => self.diagnose(&diagnosis::Failure::Folders(missing)).await,
             Failure::Source(error) => self.diagnose(&diagnosis::Failure::Source(error)).await,
-            Failure::Sink(error) => self.diagnose(&diagnosis::Failure::Sink(error)).await,
+            Failure::Sink(fault) => self.diagnose(&diagnosis::Failure::Sink { name: &fault.name, error: &fault.error }).await,
         };
         if diagnosis.retry == Retry::AtOnce || matches!(failure, Failure::Source(source::Error::Refused { step: Step::Authenticate, .. })) {
             // The token may be what is wrong, although it has not run out by the clock: revoked, or older than a permission.
@@ -111,6 +113,16 @@ impl Task {
         // Read afresh: another mailbox of the app, or an earlier session of this one, may have worked since.
         let cursor = self.environment.cursors.load(&self.order.id).await.ok().flatten();
         let worked_before = cursor.is_some_and(|(cursor, _)| cursor.worked_with.as_deref() == Some(credential.client_id.as_str()));
+        let mut lately = self.environment.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = matches!(failure, diagnosis::Failure::Source(source::Error::Refused { step: Step::Authenticate | Step::Probe, .. }));
+        if refused && worked_before {
+            lately.refused(&self.order, Timestamp::now());
+        }
+        // What is missing may be where messages are moved to.
+        let target = match (failure, &self.order.after_delivery) {
+            (diagnosis::Failure::Source(source::Error::Refused { step: Step::Settle, .. }), Some(Settle::Move(target))) => Some(target),
+            _ => None,
+        };
         let context = Context {
             mailbox: &self.order.mailbox,
             role: ROLE,
@@ -120,9 +132,10 @@ impl Task {
             credential_name: &credential.name,
             secret_looks_like_guid: credential.looks_like_guid(),
             worked_before,
-            folder: self.order.folders.first().map_or("INBOX", String::as_str),
+            folder: target.or(self.order.folders.first()).map_or("INBOX", String::as_str),
             authority: self.environment.tokens.authority(credential),
             imap_host: &self.environment.imap.host,
+            known: Known { others: lately.others(&self.order, Timestamp::now()), ..Known::default() },
         };
         diagnosis::diagnose(failure, &context)
     }

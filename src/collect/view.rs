@@ -54,8 +54,9 @@ impl View {
         let (name, uid_validity) = (name.to_owned(), opened.uid_validity);
         let mut view =
             Self { name, uid_validity, todo: UidSet::new(), chosen: UidSet::new(), unlisted, top, window, own: None, surveyed: None };
-        // Opening tells what is new, so that the first listing may go to what was there before; together they are a look.
-        if opened.uid_next.is_none() {
+        // Opening tells what is new, so that the first listing may go to what was there before; together they are a look. Each message has a
+        // UID below UIDNEXT: one that leaves too few for those that exist is no more believed than none.
+        if opened.uid_next.is_none_or(|next| next <= opened.exists) {
             view.list_new(session, held, order, now).await?;
         } else {
             view.list_next(session, held, order, now).await?;

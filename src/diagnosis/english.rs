@@ -4,10 +4,11 @@
 //! connection using OAuth".
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use super::{Context, MissingFolder, Saying, bounded};
-
-/// Longest text of somebody else's in a message, in bytes.
-const QUOTED: usize = 200;
+use super::saying::Saying;
+use super::words::{bounded, quoted, shell};
+use super::{Context, MissingFolder};
+use crate::entra::{AssertionError, Shown};
+use crate::source::Extension;
 
 const LATE: &str = "A change takes effect within minutes, at times an hour.";
 
@@ -18,7 +19,7 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         Saying::EntraUnreachable { text } => {
             format!("Cannot reach {authority}: {}. Allow egress to it (TCP 443, for Microsoft's).", quoted(text))
         }
-        Saying::EntraBusy { status } => format!("Entra is busy (HTTP {status}); it is tried again by itself."),
+        Saying::EntraBusy { status, wait: _ } => format!("Entra is busy (HTTP {status}); it is tried again by itself."),
         Saying::EntraOdd { what } => {
             format!("The answer of {authority} holds no token: {what}. Does something between answer in Entra's place?")
         }
@@ -57,13 +58,34 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
             "App {client_id} is a public client, which has no secret. Under Authentication set 'Allow public client flows' to No, or register an \
              app of type Web."
         ),
-        Saying::CertificateUnknown => format!(
-            "The certificate is not registered on app {client_id}. Upload its public part under 'Certificates & secrets' → Certificates."
+        Saying::CertificateUnknown { shown } => {
+            let which = match shown {
+                Some(Shown::Certificate { sha1, sha256 }) => format!(" (thumbprint {sha1}, SHA-256 {sha256})"),
+                Some(Shown::Federated { .. }) | None => String::new(),
+            };
+            format!(
+                "The certificate in Secret {credential_name}{which} is not registered on app {client_id}. Upload its public part, tls.crt, under \
+                 'Certificates & secrets' → Certificates; the thumbprint shown there must be this one."
+            )
+        }
+        Saying::CertificateExpired { not_after } => format!(
+            "The certificate of app {client_id} ended at {not_after}. Make a new one, upload its public part under 'Certificates & secrets' → \
+             Certificates, and store it with its key in tls.crt and tls.key of Secret {credential_name}."
         ),
         Saying::AssertionOutOfTime => "The assertion is out of its time range: check the node's clock.".to_owned(),
-        Saying::FederatedMismatch => format!(
-            "No federated credential of app {client_id} matches. Issuer, subject and audience must be exactly those of the service account's token."
-        ),
+        Saying::FederatedMismatch { shown } => {
+            let values = match shown {
+                Some(Shown::Federated { issuer, subject, audience }) => {
+                    format!("issuer '{}', subject '{}', audience '{}'", quoted(issuer), quoted(subject), quoted(audience))
+                }
+                Some(Shown::Certificate { .. }) | None => "the issuer, subject and audience of the service account's token".to_owned(),
+            };
+            format!(
+                "No federated credential of app {client_id} matches. Add one under 'Certificates & secrets' → Federated credentials → 'Other \
+                 issuer', with exactly: {values}. Letters, case and a final slash count. {LATE}"
+            )
+        }
+        Saying::NoAssertion { error } => no_assertion(error),
         Saying::ScopeRefused => format!(
             "Entra does not accept the scope of Exchange Online for app {client_id}. Check that the cloud in Secret {credential_name} is the \
              tenant's."
@@ -99,11 +121,35 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
             quoted(&roles.join(", "))
         ),
         Saying::AppUnknownToExchange => app_unknown_to_exchange(context),
+        Saying::MailboxOfAnotherTenant { token, mailbox: home } => format!(
+            "{mailbox} lies in tenant {}, the app's token is for tenant {}. Register the app in the mailbox's tenant and put that tenant's id into \
+             key tenantId of Secret {credential_name}, or correct the mailbox's address.",
+            quoted(home),
+            quoted(token)
+        ),
+        Saying::OnlyThisMailboxRefused { works } => format!(
+            "Exchange refuses {mailbox}, while the app opens {}: its registration is right. Check the mailbox's address, whether it exists and has \
+             a licence. {LATE}",
+            works.map_or_else(|| "another mailbox".to_owned(), quoted)
+        ),
         Saying::PopRefused => pop_refused(context),
+        Saying::PopOff => format!(
+            "POP3 refuses {mailbox}, which IMAP opens with the same token: POP3 is off for it. Run in Exchange Online PowerShell: Set-CASMailbox \
+             -Identity {} -PopEnabled $true. {LATE}",
+            shell(mailbox)
+        ),
+        Saying::PopTokenRefused { bytes } => format!(
+            "Exchange's POP3 refuses tokens of more than 4096 characters{}. Register an app that has POP.AccessAsApp alone, or collect by IMAP.",
+            bytes.map(|bytes| format!(" (this one has {bytes})")).unwrap_or_default()
+        ),
         Saying::AccessMissing => access_missing(context, protocol),
         Saying::RefusedAfterSuccess => format!(
             "Exchange refuses {mailbox} for now; it worked before. If this lasts over 30 minutes, look for a service incident, and check the app's \
              FullAccess and whether {protocol} is enabled for the mailbox."
+        ),
+        Saying::AllRefused => format!(
+            "Exchange refuses all mailboxes of app {client_id} at once, which worked before: probably an incident of Exchange Online. It is tried \
+             again by itself; see the service health of Microsoft 365."
         ),
         Saying::Throttled { wait: Some(wait) } => {
             let minutes = wait.as_secs().div_ceil(60).max(1);
@@ -112,6 +158,28 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         Saying::Throttled { wait: None } => format!("Exchange throttles {mailbox}; it is tried again by itself."),
         Saying::TokenRanOut => "The token ran out in the session; connecting again with a new one.".to_owned(),
         Saying::FoldersMissing { missing } => folders_missing(missing, mailbox, folder),
+        Saying::TargetMissing => format!(
+            "{mailbox} has no folder '{}', into which spec.afterDelivery moves mail. Make the folder in the mailbox (Outlook: New folder), or correct \
+             spec.afterDelivery.folder: names are those of the mailbox's language, with '/' between levels. What is delivered stays where it is \
+             until then and is not collected again.",
+            quoted(folder)
+        ),
+        Saying::FolderReadOnly => {
+            let (app, mailbox) = (shell(client_id), shell(mailbox));
+            format!(
+                "The app may read this mailbox but not change it, so spec.afterDelivery cannot be done; mail is collected all the same. Grant FullAccess \
+                 in Exchange Online PowerShell: $sp = Get-ServicePrincipal -Identity {app}; Add-MailboxPermission -Identity {mailbox} -User \
+                 $sp.Identity -AccessRights FullAccess. Or write afterDelivery: {{action: Keep}}. {LATE}"
+            )
+        }
+        Saying::SettlingUnsupported { extension } => format!(
+            "{imap_host} does not offer {extension}, which spec.afterDelivery needs; mail is collected and stays in the mailbox. Write \
+             afterDelivery: {{action: {}}}, or {{action: Keep}}.",
+            match extension {
+                Extension::Move => "Delete",
+                Extension::UidPlus => "MarkSeen",
+            }
+        ),
         Saying::MailboxUnreachable { text } => format!("Cannot reach {imap_host}: {}. Allow egress to it.", quoted(text)),
         Saying::TlsFailed { text } => format!(
             "TLS with {imap_host} failed: {}. Is it the right host, and does nothing between intercept TLS? (A private CA is added by --ca-file.)",
@@ -121,6 +189,10 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         Saying::NoAnswerInTime => format!("{imap_host} did not answer in time."),
         Saying::ServerClosed => format!("{imap_host} closed the connection."),
         Saying::ServerRefused { text } => format!("{imap_host} answered: {}", quoted(text)),
+        Saying::CommandRefused { text } => format!(
+            "{imap_host} did not take a command: {}. This is a fault of the program, not of your set-up; please report it.",
+            quoted(text)
+        ),
         Saying::NotUnderstood { what } => format!("{imap_host} sent something that cannot be used: {what}."),
         Saying::SessionGivenUp => format!("The session with {imap_host} was given up after a failure."),
         Saying::SinksTakeNoMore => "The sinks take no more for now; nothing is lost.".to_owned(),
@@ -139,7 +211,7 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
             "{path} holds more than {limit} messages, too many to look for copies among them. Let the document system take them away, or give \
              another path."
         ),
-        Saying::CursorFull(full) => format!(
+        Saying::CursorFull { full } => format!(
             "Collecting is stopped so that nothing is lost: {full}. Look at what keeps these messages from being collected; they are untouched \
              on the server."
         ),
@@ -150,6 +222,63 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         ),
         Saying::SinkGone => "The sink's writer has ended; the process is stopping or must be restarted.".to_owned(),
         Saying::SinkSlow => "The sink did not answer in time.".to_owned(),
+        Saying::SpoolFull { quota } => format!(
+            "The spool ({quota} bytes for the whole operator) has no room for a long message; it is tried again by itself. If this lasts, raise \
+             --spool-bytes and the space of its volume (Helm: spool.sizeLimit)."
+        ),
+        Saying::SinkAddressNotAllowed { host, address, port } => format!(
+            "The operator may not connect to {} ({address}) port {port}: private, local and reserved addresses, and unusual ports, need leave of \
+             whoever installed it. Helm: --set 'sinks.allowCIDRs={{{address}/{}}}' --set 'sinks.allowPorts={{{port}}}'",
+            quoted(host),
+            if address.is_ipv4() { 32 } else { 128 }
+        ),
+        Saying::SinkAuthenticationRefused { code } => format!(
+            "The sink refuses the credentials (code {code}). Correct what the sink's secretRef holds, or the rights of that user at the sink."
+        ),
+        Saying::SinkRefuses { code } => {
+            format!("The sink refuses (code {code}). Look into its log, and check the sink's address in the spec.")
+        }
+        Saying::SinkRefusesAll { code: Some(code) } => format!(
+            "The sink refuses message after message (code {code}), so it is about the sink; nothing more is given up meanwhile. Look into its log: \
+             its address, the rights of the credentials, its limits."
+        ),
+        Saying::SinkRefusesAll { code: None } => {
+            "The sink refuses message after message, so it is about the sink; nothing more is given up \
+             meanwhile. Look into its log."
+                .to_owned()
+        }
+        Saying::SinkUnfit { what } => format!("The sink cannot take it: {what}."),
+        Saying::SinkUnavailable { step, code: Some(code), .. } => {
+            format!("The sink takes nothing for now ({step}: code {code}); it is tried again by itself, and nothing is lost.")
+        }
+        Saying::SinkUnavailable { step, code: None, text, .. } => {
+            format!("The sink cannot be used ({step}): {}. It is tried again by itself.", quoted(text))
+        }
+    }
+}
+
+fn no_assertion(error: &AssertionError) -> String {
+    match error {
+        AssertionError::NotFound { namespace, name } => format!(
+            "There is no ServiceAccount {name} in namespace {namespace}, whose token the app trusts. Make it: kubectl create serviceaccount {} \
+             --namespace {}",
+            shell(name),
+            shell(namespace)
+        ),
+        AssertionError::Forbidden { name, text } => format!(
+            "The operator may not make tokens of ServiceAccount {name}: {}. Whoever installed it must set the Helm value \
+             workloadIdentity.enabled=true.",
+            quoted(text)
+        ),
+        AssertionError::File { path, text } => {
+            format!("The token file '{}' cannot be used: {}. Give a file with a service account's token.", quoted(path), quoted(text))
+        }
+        AssertionError::Unavailable(text) => {
+            format!("No token of the service account for now: {}; it is tried again by itself.", quoted(text))
+        }
+        AssertionError::NoSource => {
+            "There is no token of a service account to show: give one by --federated-token-file (or AZURE_FEDERATED_TOKEN_FILE).".to_owned()
+        }
     }
 }
 
@@ -160,7 +289,7 @@ fn folders_missing(missing: &[MissingFolder], mailbox: &str, folder: &str) -> St
     let near = if nearest.is_empty() { String::new() } else { format!(" Nearest to it: {}.", names(&mut nearest.iter())) };
     let others = match missing.get(1..) {
         None | Some([]) => String::new(),
-        Some(more) => format!(" Nor has it {}.", bounded(&names(&mut more.iter().map(|folder| &folder.name)), QUOTED)),
+        Some(more) => format!(" Nor has it {}.", bounded(&names(&mut more.iter().map(|folder| &folder.name)), 200)),
     };
     format!(
         "{mailbox} has no folder '{}'.{near}{others} Folder names are those of the mailbox's language, with '/' between levels; correct \
@@ -211,40 +340,4 @@ fn object_id(context: &Context<'_>) -> (String, String) {
             "the one shown under Enterprise applications → the app → Overview (not under App registrations)".to_owned(),
         ),
     }
-}
-
-/// One word for PowerShell and for a POSIX shell: people paste these lines, and an address may hold quotes or dollars.
-fn shell(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'@');
-    let starts_plainly = word.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    if starts_plainly && word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        // PowerShell takes typographic quotes for the plain one; each is doubled within.
-        let mut quoted = String::from("'");
-        for character in word.chars().filter(|character| !character.is_control()) {
-            if matches!(character, '\'' | '\u{2018}' | '\u{2019}' | '\u{201a}' | '\u{201b}') {
-                quoted.push(character);
-            }
-            quoted.push(character);
-        }
-        quoted.push('\'');
-        quoted
-    }
-}
-
-/// Somebody else's words: bounded, in one line, without what changes from answer to answer (Exchange puts names of servers into brackets).
-fn quoted(text: &str) -> String {
-    let mut kept = String::new();
-    let mut depth = 0_usize;
-    for character in text.chars() {
-        match character {
-            '[' => depth += 1,
-            ']' if depth > 0 => depth -= 1,
-            _ if depth == 0 => kept.push(character),
-            _ => {}
-        }
-    }
-    let words: Vec<&str> = kept.split_whitespace().collect();
-    bounded(words.join(" ").trim_end_matches(['.', ' ']), QUOTED)
 }

@@ -4,76 +4,98 @@
 
 use std::time::Duration;
 
-use super::{BACK_OFF, Context, Meaning, MissingFolder, Reason, Retry, SLOWLY, Saying};
+use super::saying::Saying;
+use super::{Context, ImapProbe, Others};
 use crate::source::{Error, Refusal, Step};
 
 /// Hints beyond are not believed: the longest seen is 299,961 ms.
 const LONGEST_HINT: Duration = Duration::from_secs(60 * 60);
 
-pub(super) fn failed<'a>(error: &'a Error, context: &Context<'_>) -> Meaning<'a> {
-    let connection = |saying| Meaning { reason: Reason::ConnectionFailed, saying, retry: BACK_OFF };
+pub(super) fn failed<'a>(error: &'a Error, context: &Context<'a>) -> Saying<'a> {
     match error {
-        Error::Connection { step, text } => connection(match step {
+        Error::Connection { step, text } => match step {
             Step::Connect => Saying::MailboxUnreachable { text },
             Step::Tls => Saying::TlsFailed { text },
-            Step::Greeting | Step::Authenticate | Step::Probe | Step::Open | Step::List | Step::Fetch | Step::Wait => {
+            Step::Greeting | Step::Authenticate | Step::Probe | Step::Open | Step::List | Step::Fetch | Step::Settle | Step::Wait => {
                 Saying::ConnectionBroke { text }
             }
-        }),
-        Error::Timeout(_) => connection(Saying::NoAnswerInTime),
-        Error::Closed(_) => connection(Saying::ServerClosed),
+        },
+        Error::Timeout(_) => Saying::NoAnswerInTime,
+        Error::Closed(_) => Saying::ServerClosed,
         Error::Refused { step, refusal, code, text } => refused(*step, *refusal, code.as_deref(), text, context),
-        Error::Protocol { step: _, what } => connection(Saying::NotUnderstood { what }),
-        Error::HalfUsed => connection(Saying::SessionGivenUp),
-        Error::Stopped => Meaning { reason: Reason::SinkUnavailable, saying: Saying::SinksTakeNoMore, retry: BACK_OFF },
+        Error::Protocol { step: _, what } => Saying::NotUnderstood { what },
+        Error::ReadOnly => Saying::FolderReadOnly,
+        Error::Unsupported(extension) => Saying::SettlingUnsupported { extension: *extension },
+        Error::HalfUsed => Saying::SessionGivenUp,
+        Error::Stopped => Saying::SinksTakeNoMore,
     }
 }
 
-fn refused<'a>(step: Step, refusal: Refusal, code: Option<&str>, text: &'a str, context: &Context<'_>) -> Meaning<'a> {
+fn refused<'a>(step: Step, refusal: Refusal, code: Option<&str>, text: &'a str, context: &Context<'a>) -> Saying<'a> {
     // These words mean the same wherever they are said.
     if let Some(Throttle { wait }) = throttle(text) {
-        return Meaning { reason: Reason::Throttled, saying: Saying::Throttled { wait }, retry: Retry::BackOff { at_least: wait } };
+        return Saying::Throttled { wait };
     }
     let says = |words: &str| text.to_ascii_lowercase().contains(words);
-    let passing = Meaning { reason: Reason::ConnectionFailed, saying: Saying::ServerRefused { text }, retry: BACK_OFF };
     if says("accesstokenexpired") {
-        return Meaning { reason: Reason::ConnectionFailed, saying: Saying::TokenRanOut, retry: Retry::AtOnce };
+        return Saying::TokenRanOut;
     }
     if says("authenticated but not connected") {
-        return unless_it_worked(context, Reason::AccessMissingOrProtocolDisabled, Saying::AccessMissing);
+        return unless_it_worked(context, Saying::AccessMissing);
     }
     if is_incident(code, text) {
-        return passing;
+        return Saying::ServerRefused { text };
+    }
+    if says("command argument error") || code == Some("BADCHARSET") || says("charset is not supported") {
+        return Saying::CommandRefused { text };
     }
     match (step, refusal) {
-        (Step::Authenticate, Refusal::No) if context.role.starts_with("POP.") => {
-            unless_it_worked(context, Reason::AuthenticationRefused, Saying::PopRefused)
+        (Step::Authenticate, Refusal::No | Refusal::Bye) if context.role.starts_with("POP.") && says("protocol error") => {
+            Saying::PopTokenRefused { bytes: context.known.token_bytes }
         }
-        (Step::Authenticate, Refusal::No) => unless_it_worked(context, Reason::ServicePrincipalNotRegistered, Saying::AppUnknownToExchange),
-        (Step::Open, Refusal::No) if is_missing(code, text) && !context.folder.eq_ignore_ascii_case("INBOX") => folders_missing(&[]),
-        // A BAD is our own mistake or the server's: whatever it is, it is not the set-up (Exchange: "Command Argument Error. 11").
+        (Step::Authenticate, Refusal::No) => unless_it_worked(context, log_in_refused(context)),
+        (Step::Open, Refusal::No) if is_missing(code, text) && !context.folder.eq_ignore_ascii_case("INBOX") => {
+            Saying::FoldersMissing { missing: &[] }
+        }
+        // Nobody here makes folders: a wrong name must not become a folder full of mail.
+        (Step::Settle, Refusal::No) if is_missing(code, text) => Saying::TargetMissing,
+        // A BAD is our own mistake or the server's: whatever it is, it is not the set-up.
         (Step::Authenticate, Refusal::Bad | Refusal::Bye)
         | (Step::Open, Refusal::No | Refusal::Bad | Refusal::Bye)
         | (
-            Step::Connect | Step::Tls | Step::Greeting | Step::Probe | Step::List | Step::Fetch | Step::Wait,
+            Step::Connect | Step::Tls | Step::Greeting | Step::Probe | Step::List | Step::Fetch | Step::Settle | Step::Wait,
             Refusal::No | Refusal::Bad | Refusal::Bye,
-        ) => passing,
+        ) => Saying::ServerRefused { text },
     }
 }
 
-/// Without any, it is the folder at work.
-pub(super) fn folders_missing(missing: &[MissingFolder]) -> Meaning<'_> {
-    let retry = Retry::Slow { every: Duration::from_secs(15 * 60) };
-    Meaning { reason: Reason::FolderNotFound, saying: Saying::FoldersMissing { missing }, retry }
+/// Exchange refuses every log-in with the same words; what is known besides tells the causes apart.
+fn log_in_refused<'a>(context: &Context<'a>) -> Saying<'a> {
+    let known = &context.known;
+    if let Some((token, mailbox)) = known.tenants.filter(|(token, mailbox)| !token.eq_ignore_ascii_case(mailbox)) {
+        return Saying::MailboxOfAnotherTenant { token, mailbox };
+    }
+    if !context.role.starts_with("POP.") {
+        return match known.others {
+            Others::Work(works) => Saying::OnlyThisMailboxRefused { works },
+            Others::Unknown | Others::AllRefused => Saying::AppUnknownToExchange,
+        };
+    }
+    match known.imap_probe {
+        Some(ImapProbe::Opens) => Saying::PopOff,
+        Some(ImapProbe::LogInRefused) => Saying::AppUnknownToExchange,
+        Some(ImapProbe::NotConnected) => Saying::AccessMissing,
+        None => Saying::PopRefused,
+    }
 }
 
 /// A mailbox that worked refuses because of an incident or a lost right; one that never did, because of a step that was missed. Exchange says
 /// the same in both cases.
-fn unless_it_worked<'a>(context: &Context<'_>, reason: Reason, saying: Saying<'a>) -> Meaning<'a> {
-    if context.worked_before {
-        Meaning { reason: Reason::RefusedAfterSuccess, saying: Saying::RefusedAfterSuccess, retry: BACK_OFF }
-    } else {
-        Meaning { reason, saying, retry: SLOWLY }
+fn unless_it_worked<'a>(context: &Context<'_>, saying: Saying<'a>) -> Saying<'a> {
+    match (context.worked_before, context.known.others) {
+        (false, _) => saying,
+        (true, Others::AllRefused) => Saying::AllRefused,
+        (true, Others::Unknown | Others::Work(_)) => Saying::RefusedAfterSuccess,
     }
 }
 

@@ -1,22 +1,55 @@
 //! Facts → reason, set-up step, remedy, retry: the only place where a server's text gets a meaning. Pure: no I/O, no clock.
 //!
 //! Every step that an administrator performs can be missed alone; the rules here say which one it was. They first find a meaning (which
-//! holds no prose), then `english` puts it into words with the ids filled in; another language stands beside it.
+//! holds no prose), `table` says what follows from it, then `english` or `french` puts it into words with the ids filled in.
 //!
 //! Messages are stable: the same trouble gives the same text at each attempt, for every change of it is a write of status.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod english;
+mod french;
 mod mailbox;
 mod reason;
+pub mod reference;
+mod saying;
 mod sink;
+mod step;
+mod table;
 mod token;
+mod words;
 
 use std::time::Duration;
 
 pub use mailbox::{Throttle, is_incident, is_missing, throttle};
 pub use reason::{Reason, Status};
+pub use step::SetupStep;
+pub use table::Confidence;
 pub use token::check_claims;
+pub use words::shell;
+
+use saying::Saying;
+use table::Row;
+use words::bounded;
+
+/// The language of messages to a person. What `status`, Events and logs say is English.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Language {
+    /// English.
+    #[default]
+    En,
+    /// French, with the portal's own French labels.
+    Fr,
+}
+
+impl Language {
+    /// One of two texts.
+    pub fn choose<T>(self, english: T, french: T) -> T {
+        match self {
+            Self::En => english,
+            Self::Fr => french,
+        }
+    }
+}
 
 /// Which condition a diagnosis speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,7 +143,12 @@ pub enum Failure<'a> {
     /// A session with the mailbox failed.
     Source(&'a crate::source::Error),
     /// A sink deferred or rejected.
-    Sink(&'a crate::sink::Error),
+    Sink {
+        /// Its name in the spec.
+        name: &'a str,
+        /// What happened.
+        error: &'a crate::sink::Error,
+    },
     /// Folders of the order that are not there.
     Folders(&'a [MissingFolder]),
     /// A bound of the cursor is reached.
@@ -138,110 +176,103 @@ pub struct Context<'a> {
     pub secret_looks_like_guid: bool,
     /// This mailbox was collected from before, with this client id.
     pub worked_before: bool,
-    /// The folder at work, UTF-8.
+    /// The folder at work, UTF-8; after [`crate::source::Step::Settle`] the one that messages are moved to.
     pub folder: &'a str,
     /// Where tokens come from, a URL.
     pub authority: &'a str,
     /// Where the mailbox is, host and port.
     pub imap_host: &'a str,
+    /// What is known besides, from elsewhere.
+    pub known: Known<'a>,
 }
 
-/// What a failure means: the reason, what there is to say, and when to try again.
-struct Meaning<'a> {
-    reason: Reason,
-    saying: Saying<'a>,
-    retry: Retry,
+/// Facts that tell causes apart which look the same to one session. All of them may be unknown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// How other mailboxes of the same app fare.
+    pub others: Others<'a>,
+    /// The tenant of the token and that of the mailbox's domain, both as ids.
+    pub tenants: Option<(&'a str, &'a str)>,
+    /// What IMAP says with the same token, while POP3 is at work.
+    pub imap_probe: Option<ImapProbe>,
+    /// Length of the token in bytes.
+    pub token_bytes: Option<usize>,
 }
 
-/// What there is to tell a person; the words are another module's.
-enum Saying<'a> {
-    EntraUnreachable { text: &'a str },
-    EntraBusy { status: u16 },
-    EntraOdd { what: &'a str },
-    EntraUnknownRefusal { status: u16, error: &'a str, text: &'a str },
-    TenantUnknown,
-    AppUnknown,
-    EnterpriseApplicationMissing,
-    SecretIdStored,
-    SecretWrong,
-    SecretExpired,
-    SecretEmpty,
-    PublicClient,
-    CertificateUnknown,
-    AssertionOutOfTime,
-    FederatedMismatch,
-    ScopeRefused,
-    ExchangeUnknownInTenant,
-    AppDisabled,
-    ConditionalAccess,
-    TokenForAnotherApi { audience: &'a str },
-    DelegatedToken,
-    NoRoles,
-    OtherRoles { roles: &'a [String] },
-    AppUnknownToExchange,
-    PopRefused,
-    AccessMissing,
-    RefusedAfterSuccess,
-    Throttled { wait: Option<Duration> },
-    TokenRanOut,
-    FoldersMissing { missing: &'a [MissingFolder] },
-    MailboxUnreachable { text: &'a str },
-    TlsFailed { text: &'a str },
-    ConnectionBroke { text: &'a str },
-    NoAnswerInTime,
-    ServerClosed,
-    ServerRefused { text: &'a str },
-    NotUnderstood { what: &'a str },
-    SessionGivenUp,
-    SinksTakeNoMore,
-    SinkFull { path: &'a str },
-    SinkReadOnly { path: &'a str },
-    SinkForbidden { path: &'a str },
-    SinkNotADirectory { path: &'a str },
-    SinkFailed { operation: &'a str, path: &'a str, text: String },
-    SinkCrowded { path: &'a str, limit: usize },
-    SinkGone,
-    SinkSlow,
-    CursorFull(crate::cursor::Full),
-    CursorUnreadable { text: &'a str },
+/// How other mailboxes of the same app fare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Others<'a> {
+    /// Nothing is known of them.
+    #[default]
+    Unknown,
+    /// Another one works; its address, where it may be told (same namespace).
+    Work(Option<&'a str>),
+    /// Several that worked are refused at the same time, and none works.
+    AllRefused,
 }
 
-/// Says what `failure` means. Total: each fact that a stage can report has a meaning.
+/// What IMAP says of a mailbox that POP3 refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImapProbe {
+    /// It opens the mailbox.
+    Opens,
+    /// It refuses the log-in.
+    LogInRefused,
+    /// It takes the log-in, and refuses the mailbox.
+    NotConnected,
+}
+
+/// A diagnosis with what only a person setting up wants to know: the step, how sure it is, and the words in their language.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The diagnosis, its message in the language asked for.
+    pub diagnosis: Diagnosis,
+    /// Where in the set-up it shows; `None` for what is no part of it.
+    pub step: Option<SetupStep>,
+    /// How sure it is.
+    pub confidence: Confidence,
+}
+
+/// Says what `failure` means, in English, as `status` and logs have it. Total: each fact that a stage can report has a meaning.
 pub fn diagnose(failure: &Failure<'_>, context: &Context<'_>) -> Diagnosis {
-    let Meaning { reason, saying, retry } = match *failure {
+    find(failure, context, Language::En).diagnosis
+}
+
+/// [`diagnose`] in `language`, with the step and how sure it is.
+pub fn find(failure: &Failure<'_>, context: &Context<'_>, language: Language) -> Finding {
+    let saying = match *failure {
         Failure::Token(error) => token::refused(error, context),
         Failure::Claims(claims) => token::claims(claims, context),
         Failure::Source(error) => mailbox::failed(error, context),
-        Failure::Sink(error) => sink::failed(error),
-        Failure::Folders(missing) => mailbox::folders_missing(missing),
-        Failure::Full(full) => Meaning { reason: Reason::QuarantineFull, saying: Saying::CursorFull(full), retry: SLOWLY },
-        Failure::Unreadable(text) => Meaning { reason: Reason::CursorUnreadable, saying: Saying::CursorUnreadable { text }, retry: SLOWLY },
+        Failure::Sink { error, .. } => sink::failed(error),
+        Failure::Folders(missing) => Saying::FoldersMissing { missing },
+        Failure::Full(full) => Saying::CursorFull { full },
+        Failure::Unreadable(text) => Saying::CursorUnreadable { text },
     };
+    let Row { number: _, reason, confidence, step, retry } = table::row(&saying);
     let condition = match *failure {
         Failure::Token(_) | Failure::Claims(_) => Condition::TokenHealthy,
         // The session's last word may be that the sinks stopped it.
         Failure::Source(_) if reason == Reason::SinkUnavailable => Condition::SinkReady,
         Failure::Source(_) | Failure::Folders(_) => Condition::MailboxAccessible,
-        Failure::Sink(_) => Condition::SinkReady,
+        Failure::Sink { .. } => Condition::SinkReady,
         Failure::Full(_) | Failure::Unreadable(_) => Condition::Ready,
     };
-    Diagnosis { condition, reason, message: bounded(&english::text(&saying, context), LONGEST_MESSAGE), retry }
+    let message = text(&saying, context, language);
+    let message = match (*failure, language) {
+        (Failure::Sink { name, .. }, Language::En) => format!("Sink {name}: {message}"),
+        (Failure::Sink { name, .. }, Language::Fr) => format!("Destination {name} : {message}"),
+        _ => message,
+    };
+    let message = bounded(&message, LONGEST_MESSAGE);
+    Finding { diagnosis: Diagnosis { condition, reason, message, retry }, step, confidence }
 }
 
-/// Waits for a person; several things in Entra and Exchange take minutes to spread anyway.
-const SLOWLY: Retry = Retry::Slow { every: Duration::from_secs(5 * 60) };
-const BACK_OFF: Retry = Retry::BackOff { at_least: None };
-
-/// The first `longest` bytes, cut at a character, without control characters.
-fn bounded(text: &str, longest: usize) -> String {
-    let mut kept = String::with_capacity(text.len().min(longest));
-    for character in text.chars().filter(|character| !character.is_control()) {
-        if kept.len() + character.len_utf8() > longest {
-            break;
-        }
-        kept.push(character);
+fn text(saying: &Saying<'_>, context: &Context<'_>, language: Language) -> String {
+    match language {
+        Language::En => english::text(saying, context),
+        Language::Fr => french::text(saying, context),
     }
-    kept
 }
 
 #[cfg(test)]

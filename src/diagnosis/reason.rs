@@ -74,6 +74,8 @@ reasons! {
     MailboxConflict,
     /// A flag of the operator does not allow this kind of sink.
     SinkNotEnabled,
+    /// A flag of the operator does not allow tokens of service accounts.
+    WorkloadIdentityNotEnabled,
     /// No such Secret.
     SecretNotFound,
     /// The Secret lacks a key, or the key is empty.
@@ -118,6 +120,10 @@ reasons! {
     AuthenticationRefused,
     /// No such folder.
     FolderNotFound,
+    /// Settling is wanted, and the folder may only be read.
+    FolderReadOnly,
+    /// The server lacks what the settling that is wanted needs.
+    SettlingNotSupported,
     /// The mailbox has more messages than POP3's memory holds.
     MailboxTooLargeForPOP3,
     /// Exchange asks to wait.
@@ -173,6 +179,7 @@ impl Reason {
             | Self::MailboxNotAllowed
             | Self::MailboxConflict
             | Self::SinkNotEnabled
+            | Self::WorkloadIdentityNotEnabled
             | Self::SecretNotFound
             | Self::SecretKeyMissing
             | Self::SecretNotOptedIn
@@ -194,6 +201,8 @@ impl Reason {
             | Self::AccessMissingOrProtocolDisabled
             | Self::AuthenticationRefused
             | Self::FolderNotFound
+            | Self::FolderReadOnly
+            | Self::SettlingNotSupported
             | Self::MailboxTooLargeForPOP3
             | Self::Throttled
             | Self::ConnectionFailed
@@ -234,6 +243,7 @@ impl Reason {
             | Self::MailboxNotAllowed
             | Self::MailboxConflict
             | Self::SinkNotEnabled
+            | Self::WorkloadIdentityNotEnabled
             | Self::SecretNotFound
             | Self::SecretKeyMissing
             | Self::SecretNotOptedIn
@@ -254,6 +264,8 @@ impl Reason {
             | Self::AccessMissingOrProtocolDisabled
             | Self::AuthenticationRefused
             | Self::FolderNotFound
+            | Self::FolderReadOnly
+            | Self::SettlingNotSupported
             | Self::MailboxTooLargeForPOP3
             | Self::SinkAddressNotAllowed
             | Self::SinkAuthenticationFailed
@@ -272,6 +284,7 @@ impl Reason {
             | Self::MailboxNotAllowed
             | Self::MailboxConflict
             | Self::SinkNotEnabled
+            | Self::WorkloadIdentityNotEnabled
             | Self::TenantNotFound
             | Self::ApplicationNotFound
             | Self::SecretIdInsteadOfValue
@@ -281,6 +294,8 @@ impl Reason {
             | Self::ApplicationDisabled
             | Self::ConditionalAccessBlocked
             | Self::FolderNotFound
+            | Self::FolderReadOnly
+            | Self::SettlingNotSupported
             | Self::MailboxTooLargeForPOP3
             | Self::QuarantineFull
             | Self::SettleBacklogFull

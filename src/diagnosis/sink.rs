@@ -3,32 +3,38 @@
 
 use std::io::ErrorKind;
 
-use super::{BACK_OFF, Meaning, Reason, SLOWLY, Saying};
+use super::saying::Saying;
 use crate::sink::Error;
 
-pub(super) fn failed(error: &Error) -> Meaning<'_> {
-    let passing = |saying| Meaning { reason: Reason::SinkUnavailable, saying, retry: BACK_OFF };
-    // Waiting does not help; a person must.
-    let lasting = |saying| Meaning { reason: Reason::SinkRejects, saying, retry: SLOWLY };
+pub(super) fn failed(error: &Error) -> Saying<'_> {
     match error {
         Error::Io { operation, path, source } => {
             let kind = source.kind();
             // `ErrorKind` grows with the standard library, so that no list of it is complete.
             if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
-                passing(Saying::SinkFull { path })
+                Saying::SinkFull { path }
             } else if kind == ErrorKind::ReadOnlyFilesystem {
-                passing(Saying::SinkReadOnly { path })
+                Saying::SinkReadOnly { path }
             } else if kind == ErrorKind::PermissionDenied {
-                lasting(Saying::SinkForbidden { path })
+                Saying::SinkForbidden { path }
             } else if matches!(kind, ErrorKind::NotADirectory) {
-                lasting(Saying::SinkNotADirectory { path })
+                Saying::SinkNotADirectory { path }
             } else {
-                passing(Saying::SinkFailed { operation, path, text: source.to_string() })
+                Saying::SinkFailed { operation, path, text: source.to_string() }
             }
         }
-        Error::NotADirectory { path } => lasting(Saying::SinkNotADirectory { path }),
-        Error::SurveyTooLarge { path, limit } => lasting(Saying::SinkCrowded { path, limit: *limit }),
-        Error::Gone => passing(Saying::SinkGone),
-        Error::Timeout => passing(Saying::SinkSlow),
+        Error::NotADirectory { path } => Saying::SinkNotADirectory { path },
+        Error::SurveyTooLarge { path, limit } => Saying::SinkCrowded { path, limit: *limit },
+        Error::SpoolFull { quota, .. } => Saying::SpoolFull { quota: *quota },
+        Error::AddressNotAllowed { host, address, port } => Saying::SinkAddressNotAllowed { host, address: *address, port: *port },
+        Error::AuthenticationRefused { code } => Saying::SinkAuthenticationRefused { code: *code },
+        Error::Rejected { code } => Saying::SinkRefuses { code: *code },
+        Error::Unfit { what } => Saying::SinkUnfit { what },
+        Error::RefusesAll { last } => {
+            Saying::SinkRefusesAll { code: if let Error::Rejected { code } = **last { Some(code) } else { None } }
+        }
+        Error::Unavailable { step, code, text, retry_after } => Saying::SinkUnavailable { step, code: *code, text, wait: *retry_after },
+        Error::Gone => Saying::SinkGone,
+        Error::Timeout => Saying::SinkSlow,
     }
 }

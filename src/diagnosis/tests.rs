@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::entra::{Claims, Error as Token};
 use crate::sink::Error as Sink;
-use crate::source::{Error as Source, Refusal, Step};
+use crate::source::{Error as Source, Extension, Refusal, Step};
 
 const APP: &str = "11111111-2222-3333-4444-555555555555";
 const OBJECT: &str = "99999999-8888-7777-6666-555555555555";
@@ -26,12 +26,21 @@ fn context() -> Context<'static> {
         folder: "INBOX",
         authority: "https://login.microsoftonline.com",
         imap_host: "outlook.office365.com:993",
+        known: Known::default(),
     }
 }
 
 fn aadsts(code: Option<u32>, error: &str) -> Token {
     let (trace_id, correlation_id) = (Some("0f".into()), Some("3b".into()));
-    Token::Refused { status: 401, error: error.into(), code, text: "AADSTS: in Entra's words".into(), trace_id, correlation_id }
+    Token::Refused {
+        status: 401,
+        error: error.into(),
+        code,
+        text: "AADSTS: in Entra's words".into(),
+        trace_id,
+        correlation_id,
+        shown: None,
+    }
 }
 
 fn said(step: Step, refusal: Refusal, text: &str) -> Source {
@@ -277,6 +286,19 @@ fn what_exchange_refuses_means_what_its_place_and_history_say() {
             "no folder 'Factures/À traiter'",
         ),
         (0, said(Step::Open, No, "Factures/A traiter doesn't exist."), filed, Reason::FolderNotFound, slow(15), "spec.folders"),
+        // RFC 9051 section 6.3.12's code; Exchange's words.
+        (
+            0,
+            Source::Refused { step: Step::Settle, refusal: No, code: Some("TRYCREATE".into()), text: "x".into() },
+            Context { folder: "Traités", ..never },
+            Reason::FolderNotFound,
+            slow(15),
+            "no folder 'Traités', into which spec.afterDelivery moves mail. Make the folder",
+        ),
+        (0, said(Step::Settle, Bad, "Command Error. 12"), never, Reason::ConnectionFailed, back_off(None), "Command Error"),
+        (0, Source::ReadOnly, never, Reason::FolderReadOnly, slow(5), "Add-MailboxPermission -Identity factures@contoso.fr"),
+        (0, Source::Unsupported(Extension::UidPlus), never, Reason::SettlingNotSupported, slow(15), "does not offer UIDPLUS"),
+        (0, Source::Unsupported(Extension::Move), never, Reason::SettlingNotSupported, slow(15), "afterDelivery: {action: Delete}"),
         (0, said(Step::Open, No, "INBOX doesn't exist."), never, Reason::ConnectionFailed, back_off(None), "doesn't exist"),
         (
             0,
@@ -295,6 +317,179 @@ fn what_exchange_refuses_means_what_its_place_and_history_say() {
 }
 
 #[test]
+fn what_is_known_of_others_tells_apart_what_exchange_says_alike() {
+    let refused = said(Step::Authenticate, Refusal::No, "AUTHENTICATE failed.");
+    let not_connected = said(Step::Probe, Refusal::Bad, "User is authenticated but not connected.");
+    let unavailable = said(Step::Authenticate, Refusal::No, "Protocol error. Connection is closed. 10");
+    let known = |others| Known { others, ..Known::default() };
+    let pop = Context { role: "POP.AccessAsApp", ..context() };
+    let probed = |probe| Known { imap_probe: Some(probe), ..Known::default() };
+    use super::SetupStep as S;
+    for (row, error, context, reason, step, confidence, words) in [
+        (
+            21,
+            &refused,
+            Context { known: Known { tenants: Some(("t-1", "t-2")), ..Known::default() }, ..context() },
+            Reason::AuthenticationRefused,
+            S::MailboxAddress,
+            Confidence::Medium,
+            "factures@contoso.fr lies in tenant t-2, the app's token is for tenant t-1",
+        ),
+        (
+            22,
+            &refused,
+            Context { known: Known { tenants: Some(("T-1", "t-1")), ..Known::default() }, ..context() },
+            Reason::ServicePrincipalNotRegistered,
+            S::ServicePrincipal,
+            Confidence::Medium,
+            "New-ServicePrincipal",
+        ),
+        (
+            23,
+            &refused,
+            Context { known: known(Others::Work(Some("ventes@contoso.fr"))), ..context() },
+            Reason::AuthenticationRefused,
+            S::MailboxAddress,
+            Confidence::Medium,
+            "the app opens ventes@contoso.fr",
+        ),
+        (
+            23,
+            &refused,
+            Context { known: known(Others::Work(None)), ..context() },
+            Reason::AuthenticationRefused,
+            S::MailboxAddress,
+            Confidence::Medium,
+            "the app opens another mailbox",
+        ),
+        (
+            24,
+            &not_connected,
+            Context { known: known(Others::Work(None)), ..context() },
+            Reason::AccessMissingOrProtocolDisabled,
+            S::MailboxAccess,
+            Confidence::Medium,
+            "Add-MailboxPermission",
+        ),
+        (
+            25,
+            &not_connected,
+            Context { worked_before: true, known: known(Others::Work(None)), ..context() },
+            Reason::RefusedAfterSuccess,
+            S::MailboxAccess,
+            Confidence::Low,
+            "over 30 minutes",
+        ),
+        (
+            26,
+            &not_connected,
+            Context { worked_before: true, known: known(Others::AllRefused), ..context() },
+            Reason::RefusedAfterSuccess,
+            S::ExchangeReachable,
+            Confidence::Medium,
+            "probably an incident",
+        ),
+        (
+            24,
+            &not_connected,
+            Context { known: known(Others::AllRefused), ..context() },
+            Reason::AccessMissingOrProtocolDisabled,
+            S::MailboxAccess,
+            Confidence::Medium,
+            "FullAccess",
+        ),
+        // MailKit #1948: POP and tokens of more than 4,096 characters.
+        (
+            29,
+            &unavailable,
+            Context { known: Known { token_bytes: Some(5_120), ..Known::default() }, ..pop },
+            Reason::AuthenticationRefused,
+            S::Role,
+            Confidence::Medium,
+            "this one has 5120",
+        ),
+        (30, &refused, pop, Reason::AuthenticationRefused, S::ServicePrincipal, Confidence::Low, "does not say why"),
+        (
+            30,
+            &refused,
+            Context { known: probed(ImapProbe::Opens), ..pop },
+            Reason::AccessMissingOrProtocolDisabled,
+            S::MailboxAccess,
+            Confidence::High,
+            "-PopEnabled $true",
+        ),
+        (
+            22,
+            &refused,
+            Context { known: probed(ImapProbe::LogInRefused), ..pop },
+            Reason::ServicePrincipalNotRegistered,
+            S::ServicePrincipal,
+            Confidence::Medium,
+            "New-ServicePrincipal",
+        ),
+        (
+            24,
+            &refused,
+            Context { known: probed(ImapProbe::NotConnected), ..pop },
+            Reason::AccessMissingOrProtocolDisabled,
+            S::MailboxAccess,
+            Confidence::Medium,
+            "-PopEnabled $true",
+        ),
+    ] {
+        let found = find(&Failure::Source(error), &context, Language::En);
+        assert_eq!((found.diagnosis.reason, found.step, found.confidence), (reason, Some(step), confidence), "row {row}");
+        assert!(found.diagnosis.message.contains(words), "row {row}: {}", found.diagnosis.message);
+        assert_eq!(table::row(&mailbox::failed(error, &context)).number, row, "{}", found.diagnosis.message);
+    }
+}
+
+#[test]
+fn the_table_has_every_case_of_the_list_and_every_reason_a_case_or_another_origin() {
+    let rows: Vec<_> = Saying::samples().iter().map(table::row).collect();
+    let numbers: BTreeSet<u8> = rows.iter().map(|row| row.number).filter(|number| *number > 0).collect();
+    assert_eq!(numbers, (1..=33).collect());
+    // Said by validation, by the drain, by the controller or by the clock; never found out from a server's answer.
+    let elsewhere =
+        [Condition::Accepted, Condition::CredentialExpiring, Condition::QuarantineNotEmpty, Condition::Reconciling, Condition::Ready];
+    let others = ["NotYetTried", "MailboxTooLargeForPOP3", "SinkAddressNotAllowed", "SinkAuthenticationFailed"];
+    for reason in Reason::ALL {
+        let here = rows.iter().any(|row| row.reason == *reason);
+        let there = elsewhere.contains(&reason.conditions()[0]) || others.contains(&reason.as_str());
+        let both = ["QuarantineFull", "CursorUnreadable"].contains(&reason.as_str());
+        assert!(here != there || both, "{}: in the table {here}, elsewhere {there}", reason.as_str());
+    }
+    for row in rows {
+        let passing = !matches!(row.retry, Retry::Slow { .. });
+        // What passes by itself never makes a person act; only an answer that nobody knows is tried slowly and never stalls.
+        assert!(!passing || row.reason.stalls_after().is_none(), "{row:?}");
+    }
+}
+
+#[test]
+fn both_languages_say_everything_and_never_the_same() {
+    for saying in Saying::samples() {
+        let [english, french] = [Language::En, Language::Fr].map(|language| text(&saying, &context(), language));
+        assert_ne!(english, french);
+        assert!(french.len() <= LONGEST_MESSAGE && english.len() <= LONGEST_MESSAGE, "{french}");
+        // Whatever is to be pasted or clicked is the same in both.
+        for word in english.split_whitespace().filter(|word| word.starts_with('-') && word.len() > 3 || word.contains("$sp")) {
+            assert!(french.contains(word.trim_end_matches([';', '.', ','])), "{word} is not in {french}");
+        }
+        for id in [APP, OBJECT, "factures@contoso.fr"] {
+            assert_eq!(english.contains(id), french.contains(id), "{id}: {english} / {french}");
+        }
+    }
+    for reason in Reason::ALL {
+        assert_ne!(reference::meaning(*reason, Language::En), reference::meaning(*reason, Language::Fr));
+    }
+    for step in SetupStep::ALL {
+        assert_ne!(step.title(Language::En), step.title(Language::Fr));
+    }
+    assert!(SetupStep::ALL.is_sorted());
+}
+
+#[test]
 fn a_sink_that_waiting_does_not_cure_is_told_apart_from_one_that_is_busy() {
     let io = |kind: io::ErrorKind| Sink::Io { operation: "linkat", path: "ns/factures".into(), source: kind.into() };
     for (error, reason, retry, remedy) in [
@@ -307,10 +502,38 @@ fn a_sink_that_waiting_does_not_cure_is_told_apart_from_one_that_is_busy() {
         (Sink::NotADirectory { path: "ns/factures".into() }, Reason::SinkRejects, slow(5), "'ns/factures' is not a plain directory"),
         (Sink::Gone, Reason::SinkUnavailable, back_off(None), "ended"),
         (Sink::Timeout, Reason::SinkUnavailable, back_off(None), "in time"),
+        (Sink::SpoolFull { wanted: 1, quota: 2 }, Reason::SinkUnavailable, back_off(None), "--spool-bytes"),
+        (
+            Sink::AddressNotAllowed { host: "ged.local".into(), address: [10, 0, 0, 7].into(), port: 8443 },
+            Reason::SinkAddressNotAllowed,
+            slow(5),
+            "--set 'sinks.allowCIDRs={10.0.0.7/32}' --set 'sinks.allowPorts={8443}'",
+        ),
+        (Sink::AuthenticationRefused { code: 401 }, Reason::SinkAuthenticationFailed, slow(5), "secretRef"),
+        (Sink::Rejected { code: 413 }, Reason::SinkRejects, slow(5), "code 413"),
+        (
+            Sink::RefusesAll { last: std::sync::Arc::new(Sink::Rejected { code: 403 }) },
+            Reason::SinkRejects,
+            slow(5),
+            "message after message (code 403)",
+        ),
+        (Sink::Unfit { what: "a bare CR or LF" }, Reason::SinkRejects, slow(5), "bare CR"),
+        (
+            Sink::Unavailable { step: "POST", code: Some(503), text: String::new(), retry_after: Some(Duration::from_secs(60)) },
+            Reason::SinkUnavailable,
+            back_off(Some(60)),
+            "code 503",
+        ),
+        (
+            Sink::Unavailable { step: "connect", code: None, text: "Connection refused".into(), retry_after: None },
+            Reason::SinkUnavailable,
+            back_off(None),
+            "Connection refused",
+        ),
     ] {
-        let diagnosis = diagnose(&Failure::Sink(&error), &context());
+        let diagnosis = diagnose(&Failure::Sink { name: "drop", error: &error }, &context());
         assert_eq!((diagnosis.condition, diagnosis.reason, diagnosis.retry), (Condition::SinkReady, reason, retry), "{error}");
-        assert!(diagnosis.message.contains(remedy), "{error}: {}", diagnosis.message);
+        assert!(diagnosis.message.starts_with("Sink drop: ") && diagnosis.message.contains(remedy), "{error}: {}", diagnosis.message);
     }
 }
 
@@ -368,6 +591,7 @@ fn the_same_trouble_gives_the_same_message_each_time() {
         text: "y".into(),
         trace_id: Some(trace.into()),
         correlation_id: None,
+        shown: None,
     };
     let [one, other] = ["0f", "3b"].map(|trace| diagnose(&Failure::Token(&refused(trace)), &context()).message);
     assert_eq!(one, other);
@@ -376,16 +600,18 @@ fn the_same_trouble_gives_the_same_message_each_time() {
 #[test]
 fn a_message_is_bounded_and_in_one_line() {
     let long = "é\r\n".repeat(5_000);
+    let languages = [Language::En, Language::Fr];
     for failure in [
         Failure::Source(&said(Step::List, Refusal::No, &long)),
         Failure::Source(&Source::Connection { step: Step::Tls, text: long.clone() }),
         Failure::Token(&aadsts(None, &long)),
-        Failure::Sink(&Sink::NotADirectory { path: long.clone() }),
+        Failure::Sink { name: "drop", error: &Sink::NotADirectory { path: long.clone() } },
         Failure::Claims(&claims(&long, None, false)),
     ] {
         let context = Context { mailbox: &long, ..context() };
-        let message = diagnose(&failure, &context).message;
-        assert!(message.len() <= LONGEST_MESSAGE && !message.contains(['\r', '\n']), "{message}");
+        for message in languages.map(|language| find(&failure, &context, language).diagnosis.message) {
+            assert!(message.len() <= LONGEST_MESSAGE && !message.contains(['\r', '\n']), "{message}");
+        }
     }
 }
 
@@ -396,7 +622,12 @@ fn the_reasons_are_those_of_the_api_and_behave_as_it_says() {
     let table: [Row; 18] = [
         (Condition::Ready, Status::True, None, &["Collecting", "Suspended"]),
         (Condition::Ready, Status::Unknown, None, &["Progressing"]),
-        (Condition::Accepted, Status::False, Some(0), &["InvalidSpec", "MailboxNotAllowed", "MailboxConflict", "SinkNotEnabled"]),
+        (
+            Condition::Accepted,
+            Status::False,
+            Some(0),
+            &["InvalidSpec", "MailboxNotAllowed", "MailboxConflict", "SinkNotEnabled", "WorkloadIdentityNotEnabled"],
+        ),
         (
             Condition::Accepted,
             Status::False,
@@ -431,7 +662,12 @@ fn the_reasons_are_those_of_the_api_and_behave_as_it_says() {
             Some(3_600),
             &["ServicePrincipalNotRegistered", "AccessMissingOrProtocolDisabled", "AuthenticationRefused"],
         ),
-        (Condition::MailboxAccessible, Status::False, Some(0), &["FolderNotFound", "MailboxTooLargeForPOP3"]),
+        (
+            Condition::MailboxAccessible,
+            Status::False,
+            Some(0),
+            &["FolderNotFound", "FolderReadOnly", "SettlingNotSupported", "MailboxTooLargeForPOP3"],
+        ),
         (Condition::MailboxAccessible, Status::Unknown, None, &["Throttled", "ConnectionFailed", "RefusedAfterSuccess"]),
         (Condition::SinkReady, Status::False, Some(120), &["SinkAddressNotAllowed", "SinkAuthenticationFailed", "SinkRejects"]),
         (Condition::SinkReady, Status::False, None, &["SinkUnavailable"]),

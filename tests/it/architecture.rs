@@ -5,10 +5,15 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Room → rooms that it may import. Values go down, Progress comes up; pure rooms stand at the bottom.
-const ROOMS: [(&str, &[&str]); 13] = [
-    ("cli", &["admin", "api", "collect", "controller", "cursor", "diagnosis", "entra", "fleet", "schedule", "sink", "source", "tls"]),
+const ROOMS: [(&str, &[&str]); 14] = [
+    (
+        "cli",
+        &["admin", "api", "collect", "controller", "cursor", "diagnosis", "doctor", "entra", "fleet", "schedule", "sink", "source", "tls"],
+    ),
     // Only validate translates `api` into the plain configuration that source, sink and entra own.
     ("controller", &["admin", "api", "collect", "cursor", "diagnosis", "entra", "fleet", "schedule", "sink", "source"]),
+    // It examines a work order with what the tasks use: their tokens, connector and sinks.
+    ("doctor", &["collect", "diagnosis", "entra", "sink", "source"]),
     ("fleet", &["collect", "diagnosis"]),
     ("collect", &["admin", "cursor", "diagnosis", "entra", "schedule", "sink", "source"]),
     ("diagnosis", &["cursor", "entra", "sink", "source"]),

@@ -22,6 +22,10 @@ enum Command {
     Test(command::test::Arguments),
     /// Writes the CRDs of the code to crds/ and into the chart
     Crds,
+    /// Writes the pages of docs/ that are made from the code
+    Docs,
+    /// A tenant in a box in which a step of the set-up was missed, and what `check` says of it
+    Rehearse(command::rehearse::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -29,6 +33,8 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => command::demo::demo(&arguments),
         Command::Test(arguments) => command::test::test(&arguments),
         Command::Crds => command::crds::crds(),
+        Command::Docs => command::docs::docs(),
+        Command::Rehearse(arguments) => command::rehearse::rehearse(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

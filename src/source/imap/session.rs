@@ -8,9 +8,9 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 
 use super::wire::{Reply, Transport, Wire};
-use super::{fetch, folders, idle, sasl, text};
+use super::{fetch, folders, idle, sasl, settle, text};
 use crate::cursor::UidSet;
-use crate::source::{Day, Error, Fields, Heading, Intake, Marks, Opened, Refusal, Source, Step, Wake};
+use crate::source::{Access, Day, Error, Fields, Heading, Intake, Marks, Opened, Refusal, Settle, Source, Step, Wake};
 
 /// How long a good-bye may take.
 const GOOD_BYE: Duration = Duration::from_secs(2);
@@ -21,6 +21,7 @@ pub struct Session<S: Transport> {
     /// A call began and has not ended well: whatever the server sends next may belong to it.
     half_used: bool,
     pipeline: fetch::Pipeline,
+    settling: settle::State,
 }
 
 impl<S: Transport> Session<S> {
@@ -52,7 +53,7 @@ impl<S: Transport> Session<S> {
         answer.await?.accepted(Step::Probe)?;
         // A server that keeps silent about it is taken for Exchange.
         wire.delimiter = levels.unwrap_or(Some('/'));
-        Ok(Self { wire, half_used: false, pipeline: fetch::Pipeline::default() })
+        Ok(Self { wire, half_used: false, pipeline: fetch::Pipeline::default(), settling: settle::State::default() })
     }
 
     fn begin(&mut self) -> Result<&mut Wire<S>, Error> {
@@ -69,9 +70,10 @@ impl<S: Transport> Session<S> {
 }
 
 impl<S: Transport> Source for Session<S> {
-    async fn open(&mut self, folder: &str) -> Result<Opened, Error> {
+    async fn open(&mut self, folder: &str, access: Access) -> Result<Opened, Error> {
         let wire = self.begin()?;
-        let outcome = examine(wire, folder).await;
+        let outcome = open(wire, folder, access).await;
+        self.settling.read_only = outcome.as_ref().map_or(true, |opened| opened.read_only);
         // A folder that is not there is an answer like others.
         self.half_used = !matches!(outcome, Ok(_) | Err(Error::Refused { refusal: Refusal::No, .. }));
         outcome
@@ -123,6 +125,18 @@ impl<S: Transport> Source for Session<S> {
         self.ended(outcome)
     }
 
+    async fn settle(&mut self, uids: &UidSet, how: &Settle) -> Result<(), Error> {
+        self.begin()?;
+        let outcome = settle::settle(&mut self.wire, &mut self.settling, uids, how).await;
+        self.ended(outcome)
+    }
+
+    async fn unsettled(&mut self, uids: &UidSet, how: &Settle) -> Result<UidSet, Error> {
+        let wire = self.begin()?;
+        let outcome = settle::unsettled(wire, uids, how).await;
+        self.ended(outcome)
+    }
+
     async fn wait(&mut self, max: Duration, interrupt: impl Future<Output = ()> + Send) -> Result<Wake, Error> {
         let wire = self.begin()?;
         let outcome = idle::wait(wire, max, interrupt).await;
@@ -143,9 +157,13 @@ impl<S: Transport> Source for Session<S> {
     }
 }
 
-async fn examine<S: Transport>(wire: &mut Wire<S>, folder: &str) -> Result<Opened, Error> {
+async fn open<S: Transport>(wire: &mut Wire<S>, folder: &str, access: Access) -> Result<Opened, Error> {
     const STEP: Step = Step::Open;
-    wire.command(STEP, &format!("EXAMINE {}", wire.folder(folder))).await?;
+    let verb = match access {
+        Access::Examine => "EXAMINE",
+        Access::Select => "SELECT",
+    };
+    wire.command(STEP, &format!("{verb} {}", wire.folder(folder))).await?;
     let (mut exists, mut uid_validity, mut uid_next) = (None, None, None);
     let answer = wire
         .answer(STEP, |reply| match reply {
@@ -162,25 +180,31 @@ async fn examine<S: Transport>(wire: &mut Wire<S>, folder: &str) -> Result<Opene
         uid_validity: uid_validity.filter(|number| *number > 0).ok_or(missing("a folder without UIDVALIDITY"))?,
         uid_next: uid_next.filter(|number| *number > 0),
         exists: exists.ok_or(missing("a folder without EXISTS"))?,
-        read_only: code.as_deref() != Some("READ-WRITE"),
+        // A server that says neither has opened it as it was asked to (RFC 9051 section 6.3.2: SHOULD).
+        read_only: access == Access::Examine || code.as_deref() == Some("READ-ONLY"),
     })
 }
 
 async fn search<S: Transport>(wire: &mut Wire<S>, low: u32, high: u32, day: Option<Day>) -> Result<UidSet, Error> {
-    const STEP: Step = Step::List;
     if low > high {
         return Ok(UidSet::new());
     }
     // Whatever is announced from here on may have come too late for this search; what was announced before is found only by one that
     // reaches to the end.
     wire.news &= high < u32::MAX || day.is_some();
-    wire.tap().splitter.search(low, high);
     let day = match day {
         None => String::new(),
         Some(Day::Before(day)) => format!(" BEFORE {}", text::search_day(day)),
         Some(Day::Since(day)) => format!(" SINCE {}", text::search_day(day)),
     };
-    wire.command(STEP, &format!("UID SEARCH UID {low}:{high}{day}")).await?;
+    found(wire, &format!("UID SEARCH UID {low}:{high}{day}"), low, high).await
+}
+
+/// What this search finds in `low..=high`.
+pub(super) async fn found<S: Transport>(wire: &mut Wire<S>, search: &str, low: u32, high: u32) -> Result<UidSet, Error> {
+    const STEP: Step = Step::List;
+    wire.tap().splitter.search(low, high);
+    wire.command(STEP, search).await?;
     let answer = wire.answer(STEP, |_| {}).await;
     let mut found = wire.tap().splitter.take_found();
     answer?.accepted(STEP)?;

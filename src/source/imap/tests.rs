@@ -10,11 +10,12 @@ use tokio::time::Instant;
 
 use super::Session;
 use crate::cursor::UidSet;
-use crate::source::{Absent, Error, Head, Intake, Opened, Refusal, Source as _, Step, Stop, Wake};
+use crate::source::{Absent, Access, Error, Head, Intake, Opened, Refusal, Source as _, Step, Stop, Wake};
 
 mod bad_input;
 mod folders;
 mod pipelining;
+mod settling;
 mod waiting;
 
 const MAILBOX: &str = "factures@contoso.fr";
@@ -195,7 +196,7 @@ async fn a_mailbox_is_opened_listed_fetched_and_left() {
         Then::Close,
     )
     .await;
-    let opened = session.open("Factures/À traiter").await.unwrap();
+    let opened = session.open("Factures/À traiter", Access::Examine).await.unwrap();
     assert_eq!(opened, Opened { uid_validity: 14, uid_next: Some(345), exists: 8, read_only: true });
     assert_eq!(session.list(0, 400).await.unwrap(), set("1:3,344"));
     let mut taken = Taken::default();

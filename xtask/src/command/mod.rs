@@ -7,6 +7,8 @@ use anyhow::{Context as _, bail};
 
 pub(crate) mod crds;
 pub(crate) mod demo;
+pub(crate) mod docs;
+pub(crate) mod rehearse;
 pub(crate) mod test;
 
 /// Cargo in the repository's root; the same cargo that started us.

@@ -46,10 +46,10 @@ async fn a_folder_that_is_not_there_leaves_the_session_usable() {
         ("EXAMINE \"INBOX\"", "{tag} BAD Command Error. 12\r\n".into()),
     ])
     .await;
-    assert_eq!(session.open("Weg").await, Err(refused(Step::Open, Refusal::No, None, "Weg doesn't exist.")));
+    assert_eq!(session.open("Weg", Access::Examine).await, Err(refused(Step::Open, Refusal::No, None, "Weg doesn't exist.")));
     assert_eq!(session.marks("Weg").await, Ok(None));
     assert_eq!(session.marks("INBOX").await, Ok(Some(Marks::default())), "an OK that tells nothing");
-    assert!(session.open("INBOX").await.is_err());
+    assert!(session.open("INBOX", Access::Examine).await.is_err());
     assert_eq!(session.folders().await, Err(Error::HalfUsed), "a BAD is no answer");
 }
 

@@ -88,7 +88,7 @@ async fn nothing_but_its_fetch_follows_what_was_asked_ahead() {
         session.fetch(&set("1"), &mut taken).await.unwrap();
         let outcome = match what {
             0 => session.list(1, 9).await.map(drop),
-            1 => session.open("INBOX").await.map(drop),
+            1 => session.open("INBOX", Access::Examine).await.map(drop),
             _ => session.fetch(&set("9"), &mut taken).await,
         };
         assert_eq!(outcome, Err(Error::HalfUsed), "{what}");
