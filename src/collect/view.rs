@@ -22,7 +22,9 @@ pub(super) struct View {
     pub uid_validity: u32,
     /// Listed, neither decided nor owed: the work.
     pub todo: UidSet,
-    /// Of those, the ones that their header is known to select.
+    /// Fetched in this pass: the sinks' answers may be on their way, so that a listing must not take them for work.
+    pub flying: UidSet,
+    /// Of the work, the ones that their header is known to select.
     pub chosen: UidSet,
     /// Not yet listed in this session.
     pub unlisted: UidSet,
@@ -52,8 +54,18 @@ impl View {
         let unlisted = folder.undecided(top);
         let window = if opened.exists <= WINDOW { u32::MAX } else { WINDOW };
         let (name, uid_validity) = (name.to_owned(), opened.uid_validity);
-        let mut view =
-            Self { name, uid_validity, todo: UidSet::new(), chosen: UidSet::new(), unlisted, top, window, own: None, surveyed: None };
+        let mut view = Self {
+            name,
+            uid_validity,
+            todo: UidSet::new(),
+            flying: UidSet::new(),
+            chosen: UidSet::new(),
+            unlisted,
+            top,
+            window,
+            own: None,
+            surveyed: None,
+        };
         // Opening tells what is new, so that the first listing may go to what was there before; together they are a look. Each message has a
         // UID below UIDNEXT: one that leaves too few for those that exist is no more believed than none.
         if opened.uid_next.is_none_or(|next| next <= opened.exists) {
@@ -101,7 +113,7 @@ impl View {
         now: Timestamp,
     ) -> Result<(), source::Error> {
         let folder = held.cursor.folder_mut(&self.name);
-        let gaps = folder.undecided(self.top).difference(&self.todo).difference(&self.unlisted);
+        let gaps = folder.undecided(self.top).difference(&self.todo).difference(&self.unlisted).difference(&self.flying);
         let low = gaps.first().unwrap_or(self.top.saturating_add(1)).max(1);
         let listed = session.list(low, u32::MAX).await?;
         self.top = self.top.max(listed.last().unwrap_or(0));
@@ -144,7 +156,7 @@ impl View {
         order: &Collector,
         now: Timestamp,
     ) -> Result<(), source::Error> {
-        let mut found = found.difference(&self.todo);
+        let mut found = found.difference(&self.todo).difference(&self.flying);
         if !found.is_empty()
             && let Some(since) = order.selection.since(held.first_seen(now), now)
         {
