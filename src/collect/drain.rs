@@ -18,7 +18,6 @@ use super::settle::{Outcome, Settling, Work};
 use super::view::View;
 use super::{Collector, CollectorId, CursorStore, StoreError, Version};
 use crate::cursor::{Cursor, Owe, OwedReason, UidSet};
-use crate::sink;
 use crate::source::{self, Refusal, Source};
 use crate::{cursor, diagnosis, entra};
 
@@ -290,6 +289,7 @@ impl Pass<'_> {
             deferred = self.apply(settled, view, held, &mut done).or(deferred);
             held.save_if_due(self.store, &self.order.id).await?;
         }
+        view.flying = UidSet::new();
         held.save_if_due(self.store, &self.order.id).await?;
         (self.tell)(&done, view.pending(held));
         match (ended, deferred) {
@@ -370,6 +370,7 @@ impl Pass<'_> {
             asked += set.len();
             bytes += given_bytes;
             tried = tried.union(&set);
+            view.flying = tried.clone();
             view.todo = view.todo.difference(&given);
             let deferred = {
                 let settled = delivering.take();

@@ -22,7 +22,7 @@ use crate::schedule;
 use crate::sink::Sink;
 use crate::sink::file::FileSink;
 use crate::source::imap::Exchange;
-use crate::source::{Access, Source};
+use crate::source::Source;
 
 /// The application permission that IMAP needs.
 pub(super) const ROLE: &str = "IMAP.AccessAsApp";

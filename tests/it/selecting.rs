@@ -89,7 +89,7 @@ fn an_age_and_a_time_bound_what_is_taken() {
 #[test]
 fn addresses_and_subjects_select_and_only_those_are_fetched() {
     // The stand-in's senders and subjects go by the serial: four and eight of them in turn.
-    let scene = scene("select: {from: [\"*@PARTENAIRE.example\", \"clients@*\"], subject: [\"*échéance*\", \"*congés*\"]}");
+    let scene = scene("select: {from: [\"*@PARTENAIRE.example\", \"clients@*\"], subject: [\"*RÉCLAMATION*\", \"*pièces jointes*\"]}");
     scene.deliver("factures", 1..=400);
     let said = scene.collect();
     said.must_be_ok();
@@ -100,7 +100,7 @@ fn addresses_and_subjects_select_and_only_those_are_fetched() {
     for rendering in scene.files("factures") {
         let text = String::from_utf8_lossy(&rendering.bytes).into_owned();
         assert!(text.contains("partenaire.example>") || text.contains("boutique.example>"), "{}", rendering.name);
-        assert!(text.contains("échéance") || text.contains("Congés"), "{}", rendering.name);
+        assert!(text.contains("Réclamation") || text.contains("Pièces jointes"), "{}", rendering.name);
     }
     assert_eq!(scene.cursor("factures")["decided"], "1:400", "the others are passed over for good");
     order(&scene, "");
