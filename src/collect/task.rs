@@ -21,8 +21,8 @@ use crate::diagnosis::{self, Diagnosis};
 use crate::schedule;
 use crate::sink::Sink;
 use crate::sink::file::FileSink;
-use crate::source::imap::Exchange;
 use crate::source::Source;
+use crate::source::imap::Exchange;
 
 /// The application permission that IMAP needs.
 pub(super) const ROLE: &str = "IMAP.AccessAsApp";
