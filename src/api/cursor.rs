@@ -86,7 +86,7 @@ pub struct CursorFolder {
     pub epoch: Option<Epoch>,
     /// UIDs that need no more work, as an IMAP sequence-set; owed ones are exceptions to it.
     #[serde(default)]
-    #[schemars(length(max = 65_536), regex(pattern = "^([0-9]+(:[0-9]+)?(,[0-9]+(:[0-9]+)?)*)?$"))]
+    #[schemars(length(max = 262_144), regex(pattern = "^([0-9]+(:[0-9]+)?(,[0-9]+(:[0-9]+)?)*)?$"))]
     pub decided: String,
     /// Listed and not received or not accepted; tried again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -115,6 +115,31 @@ pub struct CursorFolder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 131_072))]
     pub claimed: Option<String>,
+    /// By POP3: the numbers that stand here for unique-ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<MessageNames>,
+}
+
+/// The numbers that stand for unique-ids, which POP3 has in place of UIDs. One that is a plain number stands for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MessageNames {
+    /// The numbers that were given, as an IMAP sequence-set.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 262_144), regex(pattern = "^([0-9]+(:[0-9]+)?(,[0-9]+(:[0-9]+)?)*)?$"))]
+    pub numbers: String,
+    /// For each of them, in order, the first 8 bytes of the unique-id's SHA-256, all together as base64.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 262_144))]
+    pub hashes: String,
+    /// Messages that were lacking in the listings since then, as an IMAP sequence-set; forgotten if that lasts for a day.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 262_144), regex(pattern = "^([0-9]+(:[0-9]+)?(,[0-9]+(:[0-9]+)?)*)?$"))]
+    pub absent: String,
+    /// When `absent` was noted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub since: Option<String>,
 }
 
 /// A message that is tried again.

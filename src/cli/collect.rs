@@ -110,7 +110,8 @@ async fn collect(arguments: &Arguments, documents: Documents) -> Result<Vec<Outc
         std::fs::create_dir_all(root).map_err(|error| format!("--file-sink-root {}: {error}", root.display()))?;
     }
     let metrics = Metrics::new();
-    let environment = arguments.settings.environment(Arc::new(state), metrics, arguments.login_rate, AT_ONCE);
+    let state = Arc::new(state);
+    let environment = arguments.settings.environment(Arc::clone(&state) as _, metrics, arguments.login_rate, AT_ONCE);
     let mut environment = environment.map_err(|error| error.to_string())?;
     environment.tokens = environment.tokens.with_assertions(arguments.token_file.source());
     let environment = Arc::new(environment);
@@ -141,7 +142,7 @@ async fn collect(arguments: &Arguments, documents: Documents) -> Result<Vec<Outc
         cancel.cancelled().await;
         tokio::time::sleep(STOP_DEADLINE).await;
     });
-    let mut given_up = false;
+    let (mut given_up, mut in_order) = (false, true);
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     loop {
         tokio::select! {
@@ -149,6 +150,7 @@ async fn collect(arguments: &Arguments, documents: Documents) -> Result<Vec<Outc
                 None => break,
                 Some(Ok((_, outcome))) => outcomes.push(outcome),
                 Some(Err(error)) => {
+                    in_order &= !error.is_panic();
                     let why = if error.is_panic() { "ended by a fault of the program" } else { "did not end in time when told to" };
                     outcomes.extend(orders.get(&error.id()).map(|order| outcome(order, &Progress::default(), Some((None, why.to_owned())))));
                 }
@@ -169,6 +171,9 @@ async fn collect(arguments: &Arguments, documents: Documents) -> Result<Vec<Outc
         }
     }
     bar.finish_and_clear();
+    if in_order {
+        state.ended_well();
+    }
     outcomes.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     Ok(outcomes)
 }

@@ -15,7 +15,7 @@ use crate::collect::{CursorStore, Environment, Pacer};
 use crate::entra::{self, Tokens};
 use crate::sink::file::FileRoot;
 use crate::sink::{Spool, spool};
-use crate::source::imap::Connector;
+use crate::source::{imap, pop3};
 use crate::tls;
 
 /// Where Microsoft's servers are, where files go, and how the program speaks.
@@ -27,7 +27,7 @@ pub(super) struct Settings {
     /// IMAP server with implicit TLS
     #[arg(long, env = "MAILBOX_COLLECTOR_IMAP_ENDPOINT", value_name = "HOST:PORT", default_value = "outlook.office365.com:993", value_parser = endpoint, help_heading = "Microsoft")]
     imap_endpoint: Endpoint,
-    /// POP3 server with implicit TLS (POP3 is not built yet; the flag is accepted so that scripts keep working)
+    /// POP3 server with implicit TLS
     #[arg(long, env = "MAILBOX_COLLECTOR_POP3_ENDPOINT", value_name = "HOST:PORT", default_value = "outlook.office365.com:995", value_parser = endpoint, help_heading = "Microsoft")]
     pop3_endpoint: Endpoint,
     /// PEM file of certificates to trust besides the public ones
@@ -140,7 +140,8 @@ impl Settings {
                 let counted = metrics.clone();
                 Tokens::new(http, self.entra_authority.clone()).with_observer(move |result| counted.token_requested(result))
             },
-            imap: Connector { host: self.imap_endpoint.host.clone(), port: self.imap_endpoint.port, tls },
+            imap: imap::Connector { host: self.imap_endpoint.host.clone(), port: self.imap_endpoint.port, tls: Arc::clone(&tls) },
+            pop3: pop3::Connector { host: self.pop3_endpoint.host.clone(), port: self.pop3_endpoint.port, tls },
             file_root,
             cursors,
             logins: Pacer::new(logins_per_second),

@@ -74,7 +74,9 @@ struct Write {
 struct Shared {
     path: PathBuf,
     folder: File,
-    _lock: File,
+    /// Locked; holds a word while a process works, so that the next one knows whether this one ended by itself.
+    lock: File,
+    ended_badly: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,19 +92,28 @@ impl StateFolder {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let folder_error = |source: io::Error| Error::Folder { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(folder_error)?;
-        let lock = File::create(path.join(".lock")).map_err(folder_error)?;
+        let lock = File::options().read(true).write(true).create(true).truncate(false).open(path.join(".lock")).map_err(folder_error)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Locked { path: path.to_owned() }),
             Err(error) => return Err(folder_error(error.into())),
         }
+        let ended_badly = lock.metadata().map_err(folder_error)?.len() > 0;
+        (&lock).write_all(b"in use\n").map_err(folder_error)?;
         let folder = File::open(path).map_err(folder_error)?;
-        let shared = Arc::new(Shared { path: path.to_owned(), folder, _lock: lock });
+        let shared = Arc::new(Shared { path: path.to_owned(), folder, lock, ended_badly });
         let (writes, received) = channel();
         let writing = Arc::clone(&shared);
         let writer =
             std::thread::Builder::new().name("state".to_owned()).spawn(move || writing.write_all(&received)).map_err(folder_error)?;
         Ok(Self { shared, writes: Some(writes), writer: Some(writer) })
+    }
+
+    /// The work ended in order: nothing that was fetched ended the process.
+    pub(super) fn ended_well(&self) {
+        if let Err(error) = self.shared.lock.set_len(0) {
+            tracing::warn!(%error, "the lock of the state folder cannot be written; the next start will be slower");
+        }
     }
 }
 
@@ -233,6 +244,10 @@ impl CursorStore for StateFolder {
     fn pace(&self) -> Duration {
         // A local write costs two syncs; one a second keeps them few while a backlog drains.
         Duration::from_secs(1)
+    }
+
+    fn ended_badly(&self) -> bool {
+        self.shared.ended_badly
     }
 
     fn holder(&self) -> Option<Holder> {

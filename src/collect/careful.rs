@@ -7,35 +7,41 @@ use tracing::warn;
 
 use super::drain::{Failure, Held, SetSize};
 use super::{CollectorId, CursorStore};
-use crate::cursor::{Cursor, OwedReason, UidSet};
+use crate::cursor::{Cursor, Ended, OwedReason, UidSet};
 
 /// What is suspected, in which folder.
 #[derive(Debug, Default)]
 pub(super) struct Careful {
     folder: String,
     suspects: UidSet,
+    /// The record was changed by what was found in it.
+    changed: bool,
 }
 
 impl Careful {
     /// Reads from a record whether the process that wrote it ended in a fetch. What it was at is settled in the record.
-    pub(super) fn after(cursor: &mut Cursor, now: Timestamp) -> Option<Self> {
-        let mut careful = std::mem::take(&mut cursor.draining).then(Self::default);
+    /// `badly`: the store knows it anyway.
+    pub(super) fn after(cursor: &mut Cursor, badly: bool, now: Timestamp) -> Option<Self> {
+        let mut careful = (std::mem::take(&mut cursor.draining) || badly).then(Self::default);
         for folder in cursor.folders_mut() {
-            let (given_up, suspects) = folder.ended(now);
-            for uid in given_up {
+            let ended = folder.ended(now);
+            if ended == Ended::default() {
+                continue;
+            }
+            for uid in ended.given_up {
                 warn!(
                     folder = folder.name(),
                     uid, "quarantined: the process ended each time that it fetched this message; left untouched on the server"
                 );
             }
-            if !suspects.is_empty() {
+            if !ended.set.is_empty() {
                 warn!(
                     folder = folder.name(),
-                    messages = suspects.len(),
+                    messages = ended.set.len(),
                     "the process ended while it fetched these messages; looking for the one that did it"
                 );
-                careful = Some(Self { folder: folder.name().to_owned(), suspects });
             }
+            careful = Some(Self { folder: folder.name().to_owned(), suspects: ended.set, changed: true });
         }
         careful
     }
@@ -85,6 +91,11 @@ impl Careful {
     /// Whether the set that ended the process is not yet fetched again: sets do not grow before.
     pub(super) fn searching(&self) -> bool {
         !self.suspects.is_empty()
+    }
+
+    /// Whether there is something to record at once.
+    pub(super) fn changed(&self) -> bool {
+        self.changed
     }
 
     /// The size to begin with.

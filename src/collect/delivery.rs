@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use super::drain::SINK_DEADLINE;
 use super::fan::{Fan, Parcel, Round, Said, SinkFault, Verdict, Verdicts};
 use crate::cursor::{MAX_CLAIMS, OwedReason, UidSet};
+use crate::diagnosis;
 use crate::sink::identity::{Identity, Numbering};
 use crate::sink::spool::Draft;
 use crate::sink::substitute::{self, Examination, Suspicion};
 use crate::sink::{self, Body, Delivery, Receipt, file};
-use crate::source::{Absent, Head, Intake, Stop};
+use crate::source::{self, Absent, Head, Intake, Refusal, Step, Stop};
 
 /// A batch is handed over at this many messages …
 const BATCH_MESSAGES: usize = 64;
@@ -39,8 +40,8 @@ const UNANSWERED_BYTES: u64 = 2 << 20;
 pub(super) struct Settled {
     /// Durable in every sink, with the fingerprint for the anchors.
     pub accepted: Vec<(u32, [u8; 8])>,
-    /// Stood for by a copy that lay in the sinks under an older numbering.
-    pub claimed: Vec<(u32, [u8; 8])>,
+    /// Stood for by a copy that lay in the sinks under an older numbering: that copy's placement, and the fingerprint.
+    pub claimed: Vec<(u32, [u8; 8], [u8; 8])>,
     /// Asked for and no message, or refused by a sink.
     pub owed: Vec<(u32, OwedReason)>,
     /// Taken by some sinks and deferred by another: which have it.
@@ -123,6 +124,8 @@ pub(super) struct Delivering {
     /// UIDs that the source gave, in whatever form, since the last `take_given`.
     given: UidSet,
     given_bytes: u64,
+    /// A refusal that tells of the server's own trouble rather than of a message.
+    refusal: Option<source::Error>,
 }
 
 impl Delivering {
@@ -156,6 +159,7 @@ impl Delivering {
             settled: Settled::default(),
             given: UidSet::new(),
             given_bytes: 0,
+            refusal: None,
         }
     }
 
@@ -170,6 +174,11 @@ impl Delivering {
             Line::Lone(_) => 0,
             Line::Several { .. } => self.unanswered + self.batch.len() as u64,
         }
+    }
+
+    /// The server's own trouble, where it refused single messages for it.
+    pub(super) fn take_refusal(&mut self) -> Option<source::Error> {
+        self.refusal.take()
     }
 
     /// What is settled by now, without waiting.
@@ -286,7 +295,7 @@ impl Delivering {
                     settled.accepted.push((note.uid, note.fingerprint));
                     settled.bytes += note.size;
                 }
-                (Said::Nothing, Some(old)) => settled.claimed.push((note.uid, old)),
+                (Said::Nothing, Some(old)) => settled.claimed.push((note.uid, old, note.fingerprint)),
                 (Said::Deferred, _) if has == 0 => settled.again.push(note.uid),
                 (Said::Deferred, _) => settled.partly.push((note.uid, has)),
                 (Said::Rejected, _) => {
@@ -438,11 +447,16 @@ impl Intake for Delivering {
     }
 
     fn absent(&mut self, uid: u32, what: Absent) {
-        self.given.insert(uid);
         let reason = match what {
             Absent::Nil | Absent::Empty => OwedReason::Empty,
             Absent::TooLarge(_) => OwedReason::TooLarge,
+            Absent::Refused { code, text } if diagnosis::is_incident(code.as_deref(), &text) => {
+                self.refusal = Some(source::Error::Refused { step: Step::Fetch, refusal: Refusal::No, code, text });
+                return;
+            }
+            Absent::Refused { .. } => OwedReason::NotReceived,
         };
+        self.given.insert(uid);
         self.settled.owed.push((uid, reason));
     }
 }

@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 use super::careful::Careful;
 use super::delivery::{Delivering, Settled, Tried};
 use super::fan::{Fan, SinkFault};
+use super::named;
 use super::settle::{Outcome, Settling, Work};
 use super::view::View;
 use super::{Collector, CollectorId, CursorStore, StoreError, Version};
@@ -79,8 +80,9 @@ impl Held {
             Some((cursor, version)) => (cursor, Some(version)),
             None => (Cursor::default(), None),
         };
-        let careful = Careful::after(&mut cursor, Timestamp::now());
-        Ok(Self { cursor, version, dirty: careful.is_some(), urgent: false, saved_at: None, holding: false, careful })
+        let careful = Careful::after(&mut cursor, store.ended_badly(), Timestamp::now());
+        let dirty = careful.as_ref().is_some_and(Careful::changed);
+        Ok(Self { cursor, version, dirty, urgent: false, saved_at: None, holding: false, careful })
     }
 
     /// Makes the claim by compare-and-swap, once, before the first delivery.
@@ -275,11 +277,15 @@ impl Pass<'_> {
     async fn work<S: Source>(&mut self, session: &mut S, view: &mut View, held: &mut Held) -> Result<Drained, Failure> {
         let began = Instant::now();
         let mut done = Drained::default();
-        if view.todo.is_empty() && view.unlisted.is_empty() && held.cursor.folder_mut(&view.name).due(Timestamp::now()).is_empty() {
+        if view.todo.is_empty()
+            && view.unlisted.is_empty()
+            && view.left_out == 0
+            && held.cursor.folder_mut(&view.name).due(Timestamp::now()).is_empty()
+        {
             return Ok(done);
         }
         let reconcile = self.reconcile(view, held).await?;
-        let numbering = self.numbering(view, held);
+        let numbering = named::numbering(&self.order.mailbox, held.cursor.folder_mut(&view.name));
         let mut delivering = Delivering::new(self.fan, numbering, reconcile, tried(view, held), self.cancel);
         let ended = self.sets(session, view, held, &mut delivering, &mut done, began).await;
         // Whatever ended the pass: what the sinks have taken is recorded, each answer as it comes.
@@ -336,6 +342,7 @@ impl Pass<'_> {
                     };
                     let set = match set {
                         Some(set) => set,
+                        None if view.left_out > 0 => return Err(Failure::Full(cursor::Full::Names)),
                         None if view.unlisted.is_empty() => return Ok(()),
                         None => {
                             view.list_next(session, held, self.order, Timestamp::now()).await?;
@@ -366,6 +373,8 @@ impl Pass<'_> {
             let (fetched, saved) = tokio::join!(fetching, held.save_if_due(self.store, &self.order.id));
             Careful::behind(held, &view.name, &set);
             saved?;
+            // A trouble of the server's, told of single messages.
+            let fetched = fetched.and_then(|()| delivering.take_refusal().map_or(Ok(()), Err));
             let (given, given_bytes) = delivering.take_given();
             asked += set.len();
             bytes += given_bytes;
@@ -373,8 +382,18 @@ impl Pass<'_> {
             view.flying = tried.clone();
             view.todo = view.todo.difference(&given);
             let deferred = {
-                let settled = delivering.take();
-                self.apply(settled, view, held, done)
+                // Under care the next record must tell of this set what came of it: an attempt left open would count against a message.
+                if held.careful.is_some() || set.len() == 1 {
+                    delivering.finish().await;
+                    let mut deferred = None;
+                    while let Some(settled) = delivering.next().await {
+                        deferred = self.apply(settled, view, held, done).or(deferred);
+                    }
+                    deferred
+                } else {
+                    let settled = delivering.take();
+                    self.apply(settled, view, held, done)
+                }
             };
             if let Some(fault) = deferred {
                 return Err(Failure::Sink(fault));
@@ -413,9 +432,10 @@ impl Pass<'_> {
             decided.insert(*uid);
             folder.anchor(*uid, *fingerprint);
         }
-        for (uid, old) in &claimed {
+        for (uid, old, fingerprint) in &claimed {
             if folder.claim(*old) {
                 decided.insert(*uid);
+                folder.anchor(*uid, *fingerprint);
             } else {
                 warn!(folder = view.name, uid, "an old copy stands for two messages; this one is delivered anew");
                 view.todo.insert(*uid);

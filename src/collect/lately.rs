@@ -119,6 +119,7 @@ mod tests {
             secret_expiration: None,
         };
         Collector {
+            protocol: crate::collect::Protocol::Imap,
             id: CollectorId { namespace: namespace.into(), name: name.into(), uid: name.into() },
             generation: 1,
             mailbox: format!("{name}@contoso.fr"),

@@ -2,7 +2,7 @@
 //! Knows sources and sinks by their traits, never Kubernetes: cursors come through [`CursorStore`].
 //!
 //! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `folders` (which of
-//! them next) → `view` (listing; `numbering`: whether UIDs mean what they meant; `screen` and `select`: which are taken) → `drain` (one bounded
+//! them next) → `view` (listing; `named`: POP3's unique-ids; `numbering`: whether UIDs mean what they meant; `screen` and `select`: which are taken) → `drain` (one bounded
 //! pass over a session; `pick`: what to fetch next, `reconcile`: what a
 //! sink may hold already) → `delivery` (from FETCH responses to batches) → `fan` (from batches to the sinks) →
 //! `streak` (what a sink's refusals are about) → `settle` (what becomes of delivered messages on the server), `careful` (after a process that
@@ -14,6 +14,7 @@ mod drain;
 mod fan;
 mod folders;
 mod lately;
+mod named;
 mod nearest;
 mod numbering;
 mod pace;
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
 pub use lately::Lately;
@@ -48,7 +50,7 @@ use crate::entra;
 use crate::schedule::Calendar;
 use crate::sink::Spool;
 use crate::sink::file::FileRoot;
-use crate::source::{Settle, imap};
+use crate::source::{self, Session, Settle, imap, pop3};
 
 /// What every task of a process shares.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub struct Environment {
     pub tokens: entra::Tokens,
     /// How to reach Exchange's IMAP.
     pub imap: imap::Connector,
+    /// How to reach Exchange's POP3.
+    pub pop3: pop3::Connector,
     /// The file sink's root, where one was given.
     pub file_root: Option<Arc<FileRoot>>,
     /// The spool, where one was given.
@@ -73,6 +77,25 @@ pub struct Environment {
     pub lately: Mutex<Lately>,
 }
 
+impl Environment {
+    /// Connects and logs in, by the protocol of the order.
+    pub async fn open(&self, order: &Collector, token: &SecretString) -> Result<Session, source::Error> {
+        let (mailbox, most) = (&order.mailbox, order.max_message_bytes);
+        Ok(match order.protocol {
+            Protocol::Imap => Session::Imap(self.imap.open(mailbox, token, most).await?),
+            Protocol::Pop3 => Session::Pop3(Box::new(self.pop3.open(mailbox, token, most).await?)),
+        })
+    }
+
+    /// The server that it opens a mailbox on.
+    pub fn host(&self, protocol: Protocol) -> &str {
+        match protocol {
+            Protocol::Imap => &self.imap.host,
+            Protocol::Pop3 => &self.pop3.host,
+        }
+    }
+}
+
 /// Which resource a work order comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CollectorId {
@@ -84,6 +107,26 @@ pub struct CollectorId {
     pub uid: String,
 }
 
+/// How a mailbox is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// IMAP.
+    #[default]
+    Imap,
+    /// POP3.
+    Pop3,
+}
+
+impl Protocol {
+    /// The application permission that it needs.
+    pub fn role(self) -> &'static str {
+        match self {
+            Self::Imap => "IMAP.AccessAsApp",
+            Self::Pop3 => "POP.AccessAsApp",
+        }
+    }
+}
+
 /// A validated work order. Nobody downstream sees the resource itself.
 #[derive(Clone, Debug)]
 pub struct Collector {
@@ -93,6 +136,8 @@ pub struct Collector {
     pub generation: i64,
     /// The mailbox, lower case.
     pub mailbox: String,
+    /// How it is read.
+    pub protocol: Protocol,
     /// Folders, UTF-8 names, at least one; the first is the one with push.
     pub folders: Vec<String>,
     /// The app's credential.
@@ -123,6 +168,7 @@ impl Collector {
             id,
             generation: _,
             mailbox,
+            protocol,
             folders,
             credential,
             interval,
@@ -136,6 +182,7 @@ impl Collector {
         } = self;
         *id == other.id
             && *mailbox == other.mailbox
+            && *protocol == other.protocol
             && *folders == other.folders
             && credential.same(&other.credential)
             && *interval == other.interval
@@ -263,6 +310,10 @@ pub trait CursorStore: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<Version, StoreError>>;
     /// Shortest time between two writes of one cursor (law 5).
     fn pace(&self) -> Duration;
+    /// The process that used this store before ended without saying so. Where that stands in each cursor (`draining`), the store need not know.
+    fn ended_badly(&self) -> bool {
+        false
+    }
     /// Who this process is, for `holder`; `None` where the store shuts others out by itself (a locked folder), so that no claim is written.
     fn holder(&self) -> Option<crate::cursor::Holder>;
 }

@@ -82,11 +82,11 @@ impl Pass<'_> {
         let size = size.min(room.max(u64::from(full.is_none())));
         let refuses = self.fan.refuses();
         let folder = held.cursor.folder_mut(&view.name);
-        if refuses && let Some(suspect) = due(session, folder, tried, now, &mut held.dirty).await? {
+        if refuses && let Some(suspect) = due(session, folder, view.named, tried, now, &mut held.dirty).await? {
             return Ok(Some(suspect));
         }
         let waiting = folder.deferred().len();
-        if let Some(set) = deferred(session, folder, tried, self.size.next(), &mut held.dirty).await? {
+        if let Some(set) = deferred(session, folder, view.named, tried, self.size.next(), &mut held.dirty).await? {
             // Where a sink refuses message after message, another one shows whether these few are to blame.
             let probe = if refuses && tried.is_empty() && waiting < DEFERRED_FEW && room > 0 { 1 } else { 0 };
             return Ok(Some(fit(set.union(&view.todo.take_highest(probe)))));
@@ -96,7 +96,7 @@ impl Pass<'_> {
         if !fresh.is_empty() && full.is_none() {
             return Ok(Some(fit(if refuses { fresh.take_highest(size) } else { fresh.take_lowest(size) })));
         }
-        if let Some(owed) = due(session, folder, tried, now, &mut held.dirty).await? {
+        if let Some(owed) = due(session, folder, view.named, tried, now, &mut held.dirty).await? {
             return Ok(Some(owed));
         }
         let backlog = match full {
@@ -121,6 +121,7 @@ fn baseline(folder: &Folder) -> u32 {
 async fn due<S: Source>(
     session: &mut S,
     folder: &mut Folder,
+    named: bool,
     tried: &UidSet,
     now: Timestamp,
     dirty: &mut bool,
@@ -129,6 +130,10 @@ async fn due<S: Source>(
         let listed = session.list(uid, uid).await?;
         if !listed.is_empty() {
             return Ok(Some(listed));
+        }
+        if named {
+            // A name that is lacking decides nothing.
+            break;
         }
         folder.decide(&UidSet::from_range(uid, uid));
         *dirty = true;
@@ -140,6 +145,7 @@ async fn due<S: Source>(
 async fn deferred<S: Source>(
     session: &mut S,
     folder: &mut Folder,
+    named: bool,
     tried: &UidSet,
     size: u64,
     dirty: &mut bool,
@@ -151,13 +157,16 @@ async fn deferred<S: Source>(
         set.remove_range(first.saturating_add(DEFERRED_WINDOW), u32::MAX);
         let listed = session.list(first, set.last().unwrap_or(first)).await?;
         let gone = set.difference(&listed);
-        if !gone.is_empty() {
+        if !gone.is_empty() && !named {
             folder.decide(&gone);
             *dirty = true;
         }
         let set = set.intersection(&listed);
         if !set.is_empty() {
             return Ok(Some(set));
+        }
+        if named {
+            return Ok(None);
         }
     }
 }

@@ -106,7 +106,7 @@ impl Settling {
         let done = todo.difference(&still);
         forget(held, folder, &done);
         debug!(folder, settled = done.len(), left = still.len(), "settled");
-        self.note(folder, &todo, &still);
+        self.note(folder, &todo, &still, session.names().is_some());
         Ok(Outcome { settled: done.len(), left: still.len(), more: due.len() > todo.len() })
     }
 
@@ -129,7 +129,7 @@ impl Settling {
         Ok(!work.cancel.is_cancelled())
     }
 
-    fn note(&mut self, folder: &str, tried: &UidSet, still: &UidSet) {
+    fn note(&mut self, folder: &str, tried: &UidSet, still: &UidSet, at_the_end: bool) {
         let before = self.left.remove(folder);
         let waiting = before.as_ref().map(|left| left.uids.difference(tried)).unwrap_or_default();
         let uids = waiting.union(still);
@@ -142,7 +142,8 @@ impl Settling {
             Some(left) => (left.tries.saturating_add(1), Instant::now() + pause(left.tries)),
             None => (1, Instant::now() + pause(0)),
         };
-        if !still.is_empty() {
+        // POP3 settles at the end of its session.
+        if !still.is_empty() && !at_the_end {
             info!(folder, messages = still.len(), "the server said OK and did not settle; tried again later, nothing is fetched again");
         }
         self.left.insert(folder.to_owned(), Left { uids, tries, again });

@@ -2,10 +2,12 @@
 //! It ends only when cancelled, when its claim on the cursor is lost, or (for one pass) when the mailbox is done. Any failure consumes the session.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -16,16 +18,13 @@ use super::fan::{Branch, Fan, SinkFault};
 use super::folders::Folders;
 use super::settle::Settling;
 use super::view::View;
-use super::{Collector, Environment, Progress, SinkConfig, StoreError};
+use super::{Collector, Environment, Progress, Protocol, SinkConfig, StoreError};
 use crate::diagnosis::{self, Diagnosis};
 use crate::schedule;
 use crate::sink::Sink;
 use crate::sink::file::FileSink;
-use crate::source::Source;
-use crate::source::imap::Exchange;
+use crate::source::{Session, Source};
 
-/// The application permission that IMAP needs.
-pub(super) const ROLE: &str = "IMAP.AccessAsApp";
 /// A session is renewed this long before its token ends, or after half the token's life where that is later.
 const TOKEN_MARGIN: Duration = Duration::from_secs(300);
 /// An IDLE is renewed within this time: Exchange drops quiet connections after about ten minutes (angus-mail#176).
@@ -33,6 +32,8 @@ const IDLE_RENEWAL: Duration = Duration::from_secs(9 * 60);
 
 /// Folders without push are asked for no more often than this, and four times in an interval.
 const SHORTEST_ASKING: Duration = Duration::from_secs(60);
+/// A POP3 session shows nothing that came after it began, and settles only when it ends: a backlog is worked off in several.
+const LONGEST_POP3: Duration = Duration::from_secs(5 * 60);
 /// Looks in a row that found nothing, after which a server that keeps announcing mail …
 const LOOKS_IN_VAIN: u32 = 3;
 /// … is looked at no more often than this.
@@ -85,8 +86,12 @@ pub struct Task {
     settling: Settling,
     /// The sinks, made once: what they answered of late is remembered with them.
     fan: OnceLock<Arc<Fan>>,
+    /// A pass has ended in order: this process survives what it fetches.
+    proven: bool,
     /// Failures in a row: a session that brought a message, or a complete look, ends the row.
     pub(super) failures: u32,
+    /// Length of the token last used, for diagnosis.
+    pub(super) token_bytes: AtomicUsize,
     /// The request that the present attempt or look acts upon.
     pub(super) acting_on: Option<String>,
 }
@@ -112,7 +117,9 @@ impl Task {
             size: SetSize::default(),
             settling: Settling::default(),
             fan: OnceLock::new(),
+            proven: false,
             failures: 0,
+            token_bytes: AtomicUsize::new(0),
             acting_on,
         }
     }
@@ -162,6 +169,9 @@ impl Task {
             opened = Box::pin(self.set_out(asked)) => opened?,
             () = self.cancel.cancelled() => return Ok(Next::End(End::Cancelled)),
         };
+        if self.proven {
+            held.careful = None;
+        }
         if let Some(careful) = &held.careful {
             careful.begin(&mut self.size);
         }
@@ -187,7 +197,7 @@ impl Task {
     }
 
     /// Token, sink, cursor, log-in: all that a session needs. `asked`: a person wants a fresh answer since then.
-    async fn set_out(&self, asked: Option<Instant>) -> Result<(Instant, Arc<Fan>, Held, Exchange), Failure> {
+    async fn set_out(&self, asked: Option<Instant>) -> Result<(Instant, Arc<Fan>, Held, Session), Failure> {
         let (environment, order) = (&self.environment, &self.order);
         let token = environment.tokens.token(&order.credential, asked).await?;
         self.progress.send_modify(|progress| {
@@ -195,7 +205,7 @@ impl Task {
             progress.roles = token.claims.roles.clone().unwrap_or_default();
             progress.service_principal = token.claims.object_id.clone();
         });
-        if !diagnosis::check_claims(&token.claims, ROLE) {
+        if !diagnosis::check_claims(&token.claims, order.protocol.role()) {
             // The next try must not be answered from the cache: consent may have come meanwhile.
             environment.tokens.forget(&order.credential).await;
             return Err(Failure::Claims(Box::new(token.claims.clone())));
@@ -208,14 +218,15 @@ impl Task {
         fan.remember(held.cursor.refused_of_late(Timestamp::now()));
         self.tell_cursor(&held);
         environment.logins.turn().await;
-        let session = environment.imap.open(&order.mailbox, &token.secret, order.max_message_bytes).await?;
+        self.token_bytes.store(token.secret.expose_secret().len(), Ordering::Relaxed);
+        let session = environment.open(order, &token.secret).await?;
         Ok((renewal(token.expiration, Timestamp::now()), fan, held, session))
     }
 
     /// Looks, drains and waits on one session.
     async fn serve(
         &mut self,
-        session: &mut Exchange,
+        session: &mut Session,
         held: &mut Held,
         fan: &Arc<Fan>,
         renewal: Instant,
@@ -232,6 +243,7 @@ impl Task {
         let (mut all, mut asked) = (true, false);
         let mut due = Due::new(&order);
         let mut in_vain = 0;
+        let began = Instant::now();
         loop {
             if all {
                 folders.look_at_all();
@@ -261,6 +273,9 @@ impl Task {
                     permit = self.turn().await;
                     if permit.is_none() {
                         return Ok(Next::End(End::Cancelled));
+                    }
+                    if order.protocol == Protocol::Pop3 && began.elapsed() > LONGEST_POP3 {
+                        return Ok(Next::Reconnect(Duration::ZERO));
                     }
                 }
             }
@@ -325,7 +340,7 @@ impl Task {
     /// One bounded pass over a folder, while so many messages are `pending` in others.
     async fn pass(
         &mut self,
-        session: &mut Exchange,
+        session: &mut Session,
         view: &mut View,
         held: &mut Held,
         fan: &Arc<Fan>,
@@ -364,6 +379,7 @@ impl Task {
             self.failures = 0;
         }
         let drained = drained?;
+        self.proven = true;
         metrics.settled(drained.settling.settled, drained.settling.left);
         self.out_of_trouble();
         if drained.collected > 0 {
@@ -376,7 +392,7 @@ impl Task {
     /// Waits for the next reason to look on this session. `Some(pause)`: close it, and come back with a new one after the pause.
     async fn wait(
         &mut self,
-        session: &mut Exchange,
+        session: &mut Session,
         folders: &Folders,
         held: &Held,
         renewal: Instant,

@@ -1,6 +1,7 @@
 //! What a task tells of itself: stages that work, failures with their diagnosis and the pause that follows. It decides nothing about messages.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,7 +9,7 @@ use tracing::{info, warn};
 
 use super::drain::{Failure, Held};
 use super::folders::Folders;
-use super::task::{End, ROLE, Task, Wanted};
+use super::task::{End, Task, Wanted};
 use super::{Progress, Stage, StoreError};
 use crate::diagnosis::{self, Condition, Context, Diagnosis, Known, Retry};
 use crate::schedule;
@@ -123,9 +124,10 @@ impl Task {
             (diagnosis::Failure::Source(source::Error::Refused { step: Step::Settle, .. }), Some(Settle::Move(target))) => Some(target),
             _ => None,
         };
+        let token_bytes = Some(self.token_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0);
         let context = Context {
             mailbox: &self.order.mailbox,
-            role: ROLE,
+            role: self.order.protocol.role(),
             tenant_id: &credential.tenant_id,
             client_id: &credential.client_id,
             object_id: object_id.as_deref(),
@@ -134,8 +136,8 @@ impl Task {
             worked_before,
             folder: target.or(self.order.folders.first()).map_or("INBOX", String::as_str),
             authority: self.environment.tokens.authority(credential),
-            imap_host: &self.environment.imap.host,
-            known: Known { others: lately.others(&self.order, Timestamp::now()), ..Known::default() },
+            imap_host: self.environment.host(self.order.protocol),
+            known: Known { others: lately.others(&self.order, Timestamp::now()), token_bytes, ..Known::default() },
         };
         diagnosis::diagnose(failure, &context)
     }

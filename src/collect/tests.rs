@@ -14,7 +14,7 @@ use super::view::View;
 use super::*;
 use crate::cursor::{Holder, OwedReason, UidSet};
 use crate::sink::{self, Delivery, Outcome, Promise, Receipt, Sink};
-use crate::source::{Access, Day, Fields, Head, Heading, Intake, Marks, Opened, Settle, Source, Wake};
+use crate::source::{Access, Head, Intake, Opened, Settle, Source, Wake};
 
 /// A mailbox of messages that each hold their UID as text.
 struct Mailbox(UidSet);
@@ -25,21 +25,6 @@ async fn opened(session: &mut Mailbox, held: &mut Held, order: &Collector) -> Re
 }
 
 impl Source for Mailbox {
-    async fn list_day(&mut self, _low: u32, _high: u32, _day: Day) -> Result<UidSet, crate::source::Error> {
-        Ok(UidSet::new())
-    }
-    async fn marks(&mut self, _folder: &str) -> Result<Option<Marks>, crate::source::Error> {
-        Ok(None)
-    }
-    async fn folders(&mut self) -> Result<Vec<String>, crate::source::Error> {
-        Ok(Vec::new())
-    }
-    async fn headings(&mut self, _uids: &UidSet, _fields: Fields) -> Result<Vec<Heading>, crate::source::Error> {
-        Ok(Vec::new())
-    }
-    fn announced(&self) -> bool {
-        false
-    }
     async fn open(&mut self, _folder: &str, _access: Access) -> Result<Opened, crate::source::Error> {
         Ok(Opened { uid_validity: 1, uid_next: Some(self.0.last().unwrap_or(0) + 1), exists: self.0.len() as u32, read_only: true })
     }
@@ -204,6 +189,7 @@ impl Stage {
             id,
             generation: 1,
             mailbox: "a@contoso.fr".into(),
+            protocol: Protocol::Imap,
             folders: vec!["INBOX".into()],
             credential: Arc::new(credential),
             interval: Duration::from_secs(300),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::drain::Held;
-use super::{Collector, numbering, screen};
+use super::{Collector, named, numbering, screen};
 use crate::cursor::{Folder, Numbering, UidSet};
 use crate::source::{self, Opened, Source};
 
@@ -36,26 +36,16 @@ pub(super) struct View {
     pub own: Option<Arc<HashSet<[u8; 8]>>>,
     /// Whether the sink holds messages of an older numbering; looked up once a session.
     pub surveyed: Option<bool>,
+    /// Messages have names (POP3).
+    pub named: bool,
+    /// Messages listed that the cursor has no room to number.
+    pub left_out: u64,
 }
 
 impl View {
-    /// The folder that was just opened: tells the cursor of its numbering, and lists.
-    pub(super) async fn opened<S: Source>(
-        session: &mut S,
-        name: &str,
-        opened: &Opened,
-        held: &mut Held,
-        order: &Collector,
-        now: Timestamp,
-    ) -> Result<Self, source::Error> {
-        numbering::settle(session, name, opened, held, order, now).await?;
-        let folder = held.cursor.folder_mut(name);
-        let top = opened.uid_next.map_or(0, |next| next.saturating_sub(1));
-        let unlisted = folder.undecided(top);
-        let window = if opened.exists <= WINDOW { u32::MAX } else { WINDOW };
-        let (name, uid_validity) = (name.to_owned(), opened.uid_validity);
-        let mut view = Self {
-            name,
+    fn new(name: &str, uid_validity: u32, unlisted: UidSet, top: u32, window: u32) -> Self {
+        Self {
+            name: name.to_owned(),
             uid_validity,
             todo: UidSet::new(),
             flying: UidSet::new(),
@@ -65,7 +55,31 @@ impl View {
             window,
             own: None,
             surveyed: None,
-        };
+            named: false,
+            left_out: 0,
+        }
+    }
+
+    /// The folder that was just opened: tells the cursor of its numbering, and lists.
+    pub(super) async fn opened<S: Source>(
+        session: &mut S,
+        name: &str,
+        opened: &Opened,
+        held: &mut Held,
+        order: &Collector,
+        now: Timestamp,
+    ) -> Result<Self, source::Error> {
+        if session.names().is_some() {
+            let mut view = Self::new(name, opened.uid_validity, UidSet::new(), 0, u32::MAX);
+            named::open(session, &mut view, held, &order.mailbox, now).await?;
+            return Ok(view);
+        }
+        numbering::settle(session, name, opened, held, order, now).await?;
+        let folder = held.cursor.folder_mut(name);
+        let top = opened.uid_next.map_or(0, |next| next.saturating_sub(1));
+        let unlisted = folder.undecided(top);
+        let window = if opened.exists <= WINDOW { u32::MAX } else { WINDOW };
+        let mut view = Self::new(name, opened.uid_validity, unlisted, top, window);
         // Opening tells what is new, so that the first listing may go to what was there before; together they are a look. Each message has a
         // UID below UIDNEXT: one that leaves too few for those that exist is no more believed than none.
         if opened.uid_next.is_none_or(|next| next <= opened.exists) {
@@ -94,7 +108,8 @@ impl View {
         self.list_new(session, held, order, now).await
     }
 
-    /// Lists what the server has got since the last look, and the young gaps again.
+    /// Lists what the server has got since the last look, and the young gaps again. Where messages have names, a session shows what was there
+    /// when it began and no more.
     pub(super) async fn look<S: Source>(
         &mut self,
         session: &mut S,
@@ -102,7 +117,7 @@ impl View {
         order: &Collector,
         now: Timestamp,
     ) -> Result<(), source::Error> {
-        self.list_new(session, held, order, now).await
+        if self.named { Ok(()) } else { self.list_new(session, held, order, now).await }
     }
 
     async fn list_new<S: Source>(
@@ -170,7 +185,7 @@ impl View {
 
     /// What is listed and not yet decided, and what is owed.
     pub(super) fn pending(&self, held: &Held) -> u64 {
-        self.todo.len() + held.cursor.folder(&self.name).map_or(0, |folder| folder.owed().len() as u64)
+        self.todo.len() + self.left_out + held.cursor.folder(&self.name).map_or(0, |folder| folder.owed().len() as u64)
     }
 
     /// When an owed message or a young gap wants another try.

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::status::bounded;
 use crate::api::{self, AppRegistration, MailboxCollector, MailboxCollectorSpec};
-use crate::collect::{Collector, CollectorId, NamedSink, Selection};
+use crate::collect::{Collector, CollectorId, NamedSink, Protocol, Selection};
 use crate::schedule::Calendar;
 use crate::source::Settle;
 
@@ -127,6 +127,7 @@ fn order(object: &MailboxCollector, spec: Spec, credential: crate::entra::Creden
         id: spec.id,
         generation: object.metadata.generation.unwrap_or_default(),
         mailbox: spec.mailbox,
+        protocol: spec.protocol,
         folders: spec.folders,
         credential: Arc::new(credential),
         interval: spec.interval,
@@ -182,6 +183,8 @@ pub struct Spec {
     pub id: CollectorId,
     /// The mailbox, lower case.
     pub mailbox: String,
+    /// How it is read.
+    pub protocol: Protocol,
     /// Folders, UTF-8 names, at least one, none twice.
     pub folders: Vec<String>,
     /// Where its credential is, in its namespace.
@@ -211,7 +214,7 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     let mailbox = grammar::mailbox(&spec.mailbox).ok_or_else(|| {
         wrong("spec.mailbox", Excerpt(&spec.mailbox), "is not a mailbox address", "write user@domain, for example invoices@contoso.com")
     })?;
-    mail::protocol(spec)?;
+    let protocol = mail::protocol(spec)?;
     let credentials = credentials(spec)?;
     let folders = mail::folders(spec)?;
     let (interval, schedule) = (mail::interval(spec)?, mail::schedule(spec)?);
@@ -221,10 +224,11 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     let after_delivery = mail::after_delivery(spec)?;
     let sinks = sinks::sinks(spec, &id.namespace, options)?;
     let requested_at = annotations(object)?;
-    let push = spec.push.unwrap_or(schedule.is_none());
+    let push = spec.push.unwrap_or(protocol == Protocol::Imap && schedule.is_none());
     Ok(Spec {
         id,
         mailbox,
+        protocol,
         folders,
         credentials,
         interval,

@@ -2,6 +2,7 @@
 //! Bounds over the whole cursor are its parent's.
 
 mod attempts;
+mod named;
 mod record;
 mod verbs;
 
@@ -10,9 +11,12 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use self::attempts::Ended;
 use self::record::Stored;
-use super::UidSet;
 use super::stored::{Claims, hex8};
+use super::{Names, UidSet};
+
+pub use self::named::{ABSENCE_LASTS, NamedListing};
 
 mod numbering;
 
@@ -54,13 +58,15 @@ pub enum OwedReason {
     Rejected,
     /// Some sinks have it and another takes nothing for now. Nobody's fault, so that it is tried as often as it takes.
     Deferred,
+    /// Several messages bear the same unique-id (POP3).
+    SharedName,
 }
 
 impl OwedReason {
     /// Whether the message is quarantined after `attempts`, the first of which was at `since`.
     fn exhausted(self, attempts: u32, since: Timestamp, now: Timestamp) -> bool {
         match self {
-            Self::TooLarge => true,
+            Self::TooLarge | Self::SharedName => true,
             // What ends sessions may be an incident of the server's as well, and those last: several tries over at least an hour.
             // A process that ends takes other mailboxes with it.
             Self::ProcessEnded => attempts >= 3,
@@ -181,6 +187,8 @@ pub struct Folder {
     baseline: Option<Baseline>,
     #[serde(rename = "claimed", skip_serializing_if = "Claims::is_empty")]
     claims: Claims,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    names: Option<Names>,
     #[serde(skip)]
     seen: Seen,
 }
@@ -200,6 +208,7 @@ impl Folder {
             anchors: VecDeque::new(),
             baseline: None,
             claims: Claims::default(),
+            names: None,
             seen: Seen::default(),
         }
     }
@@ -409,9 +418,7 @@ impl Folder {
     pub fn anchor(&mut self, uid: u32, fingerprint: [u8; 8]) {
         self.anchors.retain(|anchor| anchor.uid != uid);
         self.anchors.push_back(Anchor { uid, fingerprint });
-        while self.anchors.len() > MAX_ANCHORS {
-            self.anchors.pop_front();
-        }
+        named::thin(&mut self.anchors, self.names.is_some());
     }
 
     /// Lets the old copy `placement` stand for one message of this numbering. False where it stands for another already, or [`MAX_CLAIMS`] are
@@ -450,7 +457,8 @@ impl Folder {
     }
 
     fn drop_claims_when_done(&mut self) {
-        if self.claims.is_empty() {
+        // Where messages have names, nothing tells when the last one has come.
+        if self.claims.is_empty() || self.names.is_some() {
             return;
         }
         let Some(next) = self.baseline.as_ref().and_then(|baseline| baseline.uid_next) else { return };

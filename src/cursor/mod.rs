@@ -5,6 +5,7 @@
 //! asked for. Only a set can say of each UID whether it may be forgotten (law 1).
 
 mod folder;
+mod names;
 mod stored;
 mod uid_set;
 
@@ -14,9 +15,10 @@ mod history_tests;
 mod tests;
 
 pub use folder::{
-    Anchor, Baseline, Epoch, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, Numbering, Owe, Owed, OwedReason, Quarantined, Recognised,
-    Sighting, YOUNG,
+    ABSENCE_LASTS, Anchor, Baseline, Ended, Epoch, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, NamedListing, Numbering, Owe, Owed,
+    OwedReason, Quarantined, Recognised, Sighting, YOUNG,
 };
+pub use names::{FIRST_GIVEN, MAX_NAMES, MAX_SHARED, Name, Names, Numbered, TooManyShared};
 pub use uid_set::{MAX_TEXT, ParseError, UidSet};
 
 use jiff::{SignedDuration, Timestamp};
@@ -81,6 +83,9 @@ pub enum Full {
     /// [`MAX_BYTES`]: one more owed message might not fit.
     #[error("the cursor has reached {MAX_BYTES} bytes")]
     Bytes,
+    /// By POP3, [`MAX_NAMES`] or [`MAX_BYTES`]: the mailbox holds more messages than can be remembered by name.
+    #[error("the mailbox holds more messages than POP3's unique-ids can be remembered of")]
+    Names,
     /// [`MAX_RANGES`] in a folder. Listings and the work of [`Folder::between`] lower the number.
     #[error("a folder's decided messages lie in more than {MAX_RANGES} ranges")]
     Ranges,
@@ -176,10 +181,10 @@ impl Cursor {
             Some(Full::Owed)
         } else if self.folders.iter().any(|folder| folder.unsettled().range_count() >= MAX_UNSETTLED_RANGES) {
             Some(Full::Unsettled)
-        } else if self.folders.iter().any(|folder| folder.decided().range_count() >= MAX_RANGES) {
+        } else if self.folders.iter().any(|folder| folder.names().is_none() && folder.decided().range_count() >= MAX_RANGES) {
             Some(Full::Ranges)
         } else if self.stored_bytes().saturating_add(ENTRY_BYTES) > MAX_BYTES {
-            Some(Full::Bytes)
+            Some(if self.folders.iter().any(|folder| folder.names().is_some()) { Full::Names } else { Full::Bytes })
         } else {
             None
         }

@@ -158,6 +158,10 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         Saying::Throttled { wait: None } => format!("Exchange throttles {mailbox}; it is tried again by itself."),
         Saying::TokenRanOut => "The token ran out in the session; connecting again with a new one.".to_owned(),
         Saying::FoldersMissing { missing } => folders_missing(missing, mailbox, folder),
+        Saying::MailboxInUse { text } => format!(
+            "{mailbox} is in use by another POP3 program, which must be one too many: {}. Only one at a time can open it; it is tried again.",
+            quoted(text)
+        ),
         Saying::TargetMissing => format!(
             "{mailbox} has no folder '{}', into which spec.afterDelivery moves mail. Make the folder in the mailbox (Outlook: New folder), or correct \
              spec.afterDelivery.folder: names are those of the mailbox's language, with '/' between levels. What is delivered stays where it is \
@@ -210,6 +214,10 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         Saying::SinkCrowded { path, limit } => format!(
             "{path} holds more than {limit} messages, too many to look for copies among them. Let the document system take them away, or give \
              another path."
+        ),
+        Saying::CursorFull { full: crate::cursor::Full::Names } => format!(
+            "{mailbox} holds more messages than can be remembered by POP3's unique-ids. Nothing is lost, but no more is taken: write afterDelivery: \
+             {{action: Delete}}, remove old messages from the inbox, or collect by IMAP (protocol: IMAP in a new MailboxCollector)."
         ),
         Saying::CursorFull { full } => format!(
             "Collecting is stopped so that nothing is lost: {full}. Look at what keeps these messages from being collected; they are untouched \

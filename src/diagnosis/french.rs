@@ -164,6 +164,11 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         Saying::Throttled { wait: None } => format!("Exchange limite {mailbox} ; un nouvel essai suit de lui-même."),
         Saying::TokenRanOut => "Le jeton a expiré pendant la session ; reconnexion avec un nouveau jeton.".to_owned(),
         Saying::FoldersMissing { missing } => folders_missing(missing, mailbox, folder),
+        Saying::MailboxInUse { text } => format!(
+            "{mailbox} est ouverte par un autre programme POP3, qui est sans doute de trop : {}. Un seul à la fois peut l'ouvrir ; un nouvel essai \
+             suit de lui-même.",
+            quoted(text)
+        ),
         Saying::TargetMissing => format!(
             "{mailbox} n'a pas de dossier « {} », où spec.afterDelivery range le courrier. Créez ce dossier dans la boîte (Outlook : Nouveau \
              dossier), ou corrigez spec.afterDelivery.folder : les noms sont ceux de la langue de la boîte, avec « / » entre les niveaux. D'ici là \
@@ -226,6 +231,11 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
             "{path} contient plus de {limit} messages, trop pour y chercher des copies. Laissez le système documentaire les retirer, ou indiquez un \
              autre chemin."
         ),
+        Saying::CursorFull { full: Full::Names } => format!(
+            "{mailbox} contient plus de messages que les identifiants de POP3 ne permettent d'en mémoriser. Rien n'est perdu, mais rien de plus \
+             n'est collecté : écrivez afterDelivery: {{action: Delete}}, retirez les anciens messages de la boîte de réception, ou collectez par \
+             IMAP (protocol: IMAP dans un nouveau MailboxCollector)."
+        ),
         Saying::CursorFull { full } => format!(
             "La collecte est arrêtée pour que rien ne se perde : {}. Cherchez ce qui empêche de collecter ces messages ; ils sont intacts sur le \
              serveur.",
@@ -276,6 +286,7 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
 
 fn bound(full: Full) -> &'static str {
     match full {
+        Full::Names => "la boîte contient trop de messages pour POP3",
         Full::Bytes => "l'état mémorisé a atteint sa taille maximale",
         Full::Ranges => "les messages traités d'un dossier forment trop de plages",
         Full::Owed => "trop de messages n'ont pu être lus ou remis",

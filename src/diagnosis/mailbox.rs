@@ -43,6 +43,9 @@ fn refused<'a>(step: Step, refusal: Refusal, code: Option<&str>, text: &'a str, 
     if says("authenticated but not connected") {
         return unless_it_worked(context, Saying::AccessMissing);
     }
+    if code == Some("IN-USE") {
+        return Saying::MailboxInUse { text };
+    }
     if is_incident(code, text) {
         return Saying::ServerRefused { text };
     }
@@ -99,9 +102,9 @@ fn unless_it_worked<'a>(context: &Context<'_>, saying: Saying<'a>) -> Saying<'a>
     }
 }
 
-/// Whether a refusal tells of the server's own trouble (RFC 5530 section 3, and Exchange's words), whatever was asked of it.
+/// Whether a refusal tells of the server's own trouble (RFC 5530 section 3, RFC 2449 section 8, RFC 3206, and Exchange's words), whatever was asked of it.
 pub fn is_incident(code: Option<&str>, text: &str) -> bool {
-    matches!(code, Some("UNAVAILABLE" | "SERVERBUG" | "INUSE" | "LIMIT" | "CONTACTADMIN"))
+    matches!(code, Some("UNAVAILABLE" | "SERVERBUG" | "INUSE" | "LIMIT" | "CONTACTADMIN" | "IN-USE" | "LOGIN-DELAY" | "SYS/TEMP"))
         || text.to_ascii_lowercase().contains("server unavailable")
         || throttle(text).is_some()
 }

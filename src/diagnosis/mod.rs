@@ -256,6 +256,7 @@ pub fn find(failure: &Failure<'_>, context: &Context<'_>, language: Language) ->
         Failure::Source(_) if reason == Reason::SinkUnavailable => Condition::SinkReady,
         Failure::Source(_) | Failure::Folders(_) => Condition::MailboxAccessible,
         Failure::Sink { .. } => Condition::SinkReady,
+        Failure::Full(crate::cursor::Full::Names) => Condition::MailboxAccessible,
         Failure::Full(_) | Failure::Unreadable(_) => Condition::Ready,
     };
     let message = text(&saying, context, language);

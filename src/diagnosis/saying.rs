@@ -72,6 +72,8 @@ sayings! {
     AllRefused,
     Throttled { wait: Option<Duration> = None },
     TokenRanOut,
+    /// Another POP3 session has it.
+    MailboxInUse { text: &'a str = "…" },
     /// Without any, it is the folder at work.
     FoldersMissing { missing: &'a [MissingFolder] = &[] },
     /// The folder that `afterDelivery` moves into.

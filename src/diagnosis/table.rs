@@ -108,6 +108,7 @@ pub(super) fn row(saying: &Saying<'_>) -> Row {
         | Saying::ServerClosed
         | Saying::NotUnderstood { .. }
         | Saying::SessionGivenUp => step(0, Reason::ConnectionFailed, Medium, SetupStep::ExchangeReachable, BACK_OFF),
+        Saying::MailboxInUse { .. } => step(0, Reason::ConnectionFailed, High, SetupStep::ExchangeReachable, BACK_OFF),
         Saying::FoldersMissing { .. } | Saying::TargetMissing => {
             step(0, Reason::FolderNotFound, High, SetupStep::Folder, Retry::Slow { every: Duration::from_secs(15 * 60) })
         }
@@ -130,6 +131,9 @@ pub(super) fn row(saying: &Saying<'_>) -> Row {
         Saying::SinkUnavailable { wait, .. } => step(0, Reason::SinkUnavailable, High, SetupStep::Sink, Retry::BackOff { at_least: *wait }),
         Saying::SpoolFull { .. } | Saying::SinksTakeNoMore => step(0, Reason::SinkUnavailable, High, SetupStep::Sink, BACK_OFF),
         Saying::CursorFull { full: Full::Unsettled } => other(Reason::SettleBacklogFull, SLOWLY),
+        Saying::CursorFull { full: Full::Names } => {
+            other(Reason::MailboxTooLargeForPOP3, Retry::Slow { every: Duration::from_secs(15 * 60) })
+        }
         Saying::CursorFull { .. } => other(Reason::QuarantineFull, SLOWLY),
         Saying::CursorUnreadable { .. } => other(Reason::CursorUnreadable, SLOWLY),
     }

@@ -5,20 +5,18 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout};
 
 use super::checklist::{Checklist, State};
 use super::evidence::Evidence;
-use crate::collect::{Collector, Environment, NamedSink, SinkConfig};
-use crate::diagnosis::{self, Confidence, Context, Failure, Finding, Known, Language, Reason, SetupStep};
+use crate::collect::{Collector, Environment, NamedSink, Protocol, SinkConfig};
+use crate::diagnosis::{self, Confidence, Context, Failure, Finding, ImapProbe, Known, Language, Reason, SetupStep};
 use crate::entra::{self, Claims, Token};
 use crate::sink::file::FileSink;
 use crate::sink::{self, Sink};
-use crate::source::imap::Exchange;
-use crate::source::{self, Access, Source, Step};
+use crate::source::{self, Access, Session, Source, Step};
 
-/// The application permission that IMAP needs.
-const ROLE: &str = "IMAP.AccessAsApp";
 /// A sink that takes longer to answer is out of order.
 const SINK_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -50,7 +48,8 @@ pub fn refused(namespace: &str, name: &str, mailbox: &str, step: SetupStep, reas
 /// Looks at each step. The remedies are in `language`. Ends within a few minutes whatever the servers do: every wait has a deadline.
 pub async fn examine(order: &Collector, environment: &Environment, sinks: Sinks, language: Language) -> Checklist {
     let list = Checklist::new(&order.id.namespace, &order.id.name, &order.mailbox, &order.folders, &order.sinks);
-    let mut examination = Examination { order, environment, language, list, claims: Claims::default() };
+    let mut examination =
+        Examination { order, environment, language, list, claims: Claims::default(), imap_probe: None, token_bytes: None };
     examination.list.mark(SetupStep::Resource, SetupStep::Secret, State::Ok, &Evidence::SpecAccepted);
     let secret = Evidence::SecretRead(order.credential.name.clone());
     examination.list.mark(SetupStep::Secret, SetupStep::EntraReachable, State::Ok, &secret);
@@ -69,6 +68,9 @@ struct Examination<'a> {
     language: Language,
     list: Checklist,
     claims: Claims,
+    /// What IMAP says of a mailbox that POP3 refuses.
+    imap_probe: Option<ImapProbe>,
+    token_bytes: Option<usize>,
 }
 
 impl Examination<'_> {
@@ -85,7 +87,7 @@ impl Examination<'_> {
         self.claims = token.claims.clone();
         self.list.mark(SetupStep::EntraReachable, SetupStep::Tenant, State::Ok, &Evidence::EntraAnswered);
         self.list.mark(SetupStep::Tenant, SetupStep::Permission, State::Ok, &Evidence::TokenIssued);
-        if !diagnosis::check_claims(&token.claims, ROLE) {
+        if !diagnosis::check_claims(&token.claims, self.order.protocol.role()) {
             self.unfit(&token.claims);
             return None;
         }
@@ -141,6 +143,7 @@ impl Examination<'_> {
                 None => match self.log_in(token).await {
                     Ok(open) => open,
                     Err(error) => {
+                        self.probe_by_imap(token, &error).await;
                         self.no_session(&error);
                         return;
                     }
@@ -166,9 +169,9 @@ impl Examination<'_> {
         }
     }
 
-    async fn log_in(&mut self, token: &Token) -> Result<Exchange, source::Error> {
+    async fn log_in(&mut self, token: &Token) -> Result<Session, source::Error> {
         self.environment.logins.turn().await;
-        let session = self.environment.imap.open(&self.order.mailbox, &token.secret, self.order.max_message_bytes).await?;
+        let session = self.environment.open(self.order, &token.secret).await?;
         self.environment.lately.lock().unwrap_or_else(PoisonError::into_inner).opened(self.order, Timestamp::now());
         if !token.claims.readable {
             self.list.mark(SetupStep::Permission, SetupStep::ExchangeReachable, State::Ok, &Evidence::LoggedIn);
@@ -177,6 +180,25 @@ impl Examination<'_> {
         self.list.mark(SetupStep::ServicePrincipal, SetupStep::MailboxAddress, State::Ok, &Evidence::LoggedIn);
         self.list.mark(SetupStep::MailboxAddress, SetupStep::Folder, State::Ok, &Evidence::MailboxOpened);
         Ok(session)
+    }
+
+    /// POP3 refuses everything with the same words. Where the token is good for IMAP as well, IMAP tells the causes apart.
+    async fn probe_by_imap(&mut self, token: &Token, error: &source::Error) {
+        self.token_bytes = Some(token.secret.expose_secret().len());
+        let refused = matches!(error, source::Error::Refused { step: Step::Authenticate, .. });
+        if self.order.protocol == Protocol::Imap || !refused || !diagnosis::check_claims(&token.claims, Protocol::Imap.role()) {
+            return;
+        }
+        self.environment.logins.turn().await;
+        self.imap_probe = match self.environment.imap.open(&self.order.mailbox, &token.secret, self.order.max_message_bytes).await {
+            Ok(session) => {
+                session.close().await;
+                Some(ImapProbe::Opens)
+            }
+            Err(source::Error::Refused { step: Step::Authenticate, .. }) => Some(ImapProbe::LogInRefused),
+            Err(source::Error::Refused { step: Step::Probe, .. }) => Some(ImapProbe::NotConnected),
+            Err(_) => None,
+        };
     }
 
     fn no_session(&mut self, error: &source::Error) {
@@ -248,7 +270,7 @@ impl Examination<'_> {
         let lately = self.environment.lately.lock().unwrap_or_else(PoisonError::into_inner);
         let context = Context {
             mailbox: &self.order.mailbox,
-            role: ROLE,
+            role: self.order.protocol.role(),
             tenant_id: &credential.tenant_id,
             client_id: &credential.client_id,
             object_id: self.claims.object_id.as_deref(),
@@ -258,8 +280,13 @@ impl Examination<'_> {
             worked_before: false,
             folder,
             authority: self.environment.tokens.authority(credential),
-            imap_host: &self.environment.imap.host,
-            known: Known { others: lately.others(self.order, Timestamp::now()), ..Known::default() },
+            imap_host: self.environment.host(self.order.protocol),
+            known: Known {
+                others: lately.others(self.order, Timestamp::now()),
+                imap_probe: self.imap_probe,
+                token_bytes: self.token_bytes,
+                ..Known::default()
+            },
         };
         diagnosis::find(failure, &context, self.language)
     }

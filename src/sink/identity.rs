@@ -5,7 +5,9 @@
 //! numbering"; it never decides, and nothing that Exchange changes between two renderings goes into it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
@@ -78,6 +80,8 @@ pub struct Numbering {
     prefix: Vec<u8>,
     turn: u32,
     again_from: Vec<u32>,
+    /// Where messages have names (POP3): what stands for a name, by the number that was given to it.
+    names: Option<Arc<BTreeMap<u32, [u8; 8]>>>,
 }
 
 impl Numbering {
@@ -89,7 +93,7 @@ impl Numbering {
         }
         let mut prefix = folder.clone();
         push_with_length(&mut prefix, &uid_validity.to_be_bytes());
-        Numbering { folder, prefix, turn: 0, again_from: Vec::new() }
+        Numbering { folder, prefix, turn: 0, again_from: Vec::new(), names: None }
     }
 
     /// The same where the server gave out UIDs anew under a validity that was used before: `turn` times all of them, and once more from each
@@ -97,6 +101,14 @@ impl Numbering {
     #[must_use]
     pub fn in_turn(self, turn: u32, again_from: Vec<u32>) -> Numbering {
         Numbering { turn, again_from, ..self }
+    }
+
+    /// As [`Numbering::new`], for an `epoch` of POP3's unique-ids. `names` are the hashes of unique-ids by the numbers that were given to them;
+    /// any other number is a unique-id itself. A given number goes into no placement: it may be another one after a crash.
+    pub fn named(mailbox: &str, folder_key: &str, epoch: u32, names: BTreeMap<u32, [u8; 8]>) -> Numbering {
+        let mut numbering = Self::new(mailbox, folder_key, epoch);
+        push_with_length(&mut numbering.prefix, b"POP3");
+        Numbering { names: Some(Arc::new(names)), ..numbering }
     }
 
     /// The fingerprint of a message of this folder, see [`fingerprint`]. It is the folder's own: the same mail in two mailboxes is two messages,
@@ -108,12 +120,17 @@ impl Numbering {
         first_eight(&input)
     }
 
-    /// The placement of the message with this UID: the first 8 bytes of SHA-256 over the four length-prefixed parts, and
-    /// the turn where it is not the first.
+    /// The placement of the message with this UID: the first 8 bytes of SHA-256 over the four length-prefixed parts, and the
+    /// turn where it is not the first (by POP3 five: `POP3` comes
+    /// before the last, which is the hash of the unique-id or, for one that is a number, its ten digits).
     pub fn placement(&self, uid: u32) -> [u8; 8] {
         let mut input = Vec::with_capacity(self.prefix.len() + 12);
         input.extend_from_slice(&self.prefix);
-        push_with_length(&mut input, &uid.to_be_bytes());
+        match self.names.as_ref().map(|names| names.get(&uid)) {
+            None => push_with_length(&mut input, &uid.to_be_bytes()),
+            Some(Some(name)) => push_with_length(&mut input, name),
+            Some(None) => push_with_length(&mut input, format!("{uid:010}").as_bytes()),
+        }
         let again = self.again_from.iter().filter(|from| **from <= uid).count();
         let turn = self.turn.saturating_add(u32::try_from(again).unwrap_or(u32::MAX));
         if turn > 0 {
@@ -233,6 +250,31 @@ mod tests {
     fn placements_never_change_between_versions() {
         // Computed once with Python's hashlib over the layout documented above.
         assert_eq!(hexadecimal(&Numbering::new("a@b", "INBOX", 1).placement(2)), "79a05d386d737da1");
+        assert_eq!(hexadecimal(&Numbering::named("a@b", "INBOX", 1, BTreeMap::new()).placement(2)), "76d97a952452744a");
+        assert_eq!(
+            hexadecimal(&Numbering::named("a@b", "INBOX", 1, [(9, [1, 2, 3, 4, 5, 6, 7, 8])].into()).placement(9)),
+            "734c2ff02814902e"
+        );
+    }
+
+    #[test]
+    fn a_placement_by_name_does_not_depend_on_the_number_that_was_given() {
+        let first = Numbering::named("a@b", "INBOX", 1, [(1 << 31, [7; 8])].into());
+        let again = Numbering::named("A@b", "INBOX", 1, [((1 << 31) + 5, [7; 8]), (1 << 31, [8; 8])].into());
+        assert_eq!(first.placement(1 << 31), again.placement((1 << 31) + 5));
+        assert_eq!(first.placement(3), again.placement(3));
+        let here = first.placement(1 << 31);
+        for other in [
+            again.placement(1 << 31),
+            first.placement(3),
+            Numbering::named("a@b", "INBOX", 2, [(1 << 31, [7; 8])].into()).placement(1 << 31),
+            Numbering::new("a@b", "INBOX", 1).placement(1 << 31),
+        ] {
+            assert_ne!(here, other);
+        }
+        assert_ne!(Numbering::named("a@b", "INBOX", 1, BTreeMap::new()).placement(3), Numbering::new("a@b", "INBOX", 1).placement(3));
+        // What one protocol delivered is found by the other.
+        assert_eq!(first.fingerprint(b"", None), Numbering::new("a@b", "INBOX", 9).fingerprint(b"", None));
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! Where mail comes from. A [`Source`] is one logged-in session with one mailbox; it knows the wire and nothing of cursors, sinks or Kubernetes.
 //! Failures are facts ([`Error`]); what they mean is decided in `diagnosis`.
 
+mod dial;
 pub mod imap;
+pub mod pop3;
+mod session;
+mod text;
+mod xoauth2;
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,7 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::cursor::UidSet;
+use crate::cursor::{Name, UidSet};
+
+pub use session::Session;
 
 /// What a server says of a folder when it is opened (RFC 9051 section 6.3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,10 +115,17 @@ pub struct Head {
 }
 
 /// A message that was listed and asked for, and for which the server gave no bytes although it answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Absent {
     /// `BODY[] NIL`.
     Nil,
+    /// The server refused this message (POP3: `-ERR` to RETR) and goes on.
+    Refused {
+        /// The response code, upper case.
+        code: Option<String>,
+        /// The server's text.
+        text: String,
+    },
     /// A body of no bytes (`{0}` or `""`).
     Empty,
     /// The body is longer than the limit of the work order; the bytes were skipped.
@@ -119,7 +133,7 @@ pub enum Absent {
 }
 
 /// Where a source puts what it fetches. Nothing it is given is believed before [`Intake::whole`] or [`Intake::end`]: only then has the
-/// FETCH response closed with the UID and the literal's length matched.
+/// FETCH response closed with the UID and the literal's length matched, or (POP3) the closing dot come.
 ///
 /// Back-pressure is in the futures: while one is pending the source does not read.
 pub trait Intake: Send {
@@ -128,7 +142,7 @@ pub trait Intake: Send {
 
     /// A whole message that fitted into memory (up to [`imap::DIVERT_FROM`] bytes).
     fn whole(&mut self, head: Head, body: Bytes) -> impl Future<Output = Result<(), Stop>> + Send;
-    /// A long message begins; `length` is the announced number of bytes.
+    /// A long message begins; `length` is the announced number of bytes, or (POP3) an estimate.
     fn begin(&mut self, length: u64) -> impl Future<Output = Result<Self::Part, Stop>> + Send;
     /// The next bytes of a long message, in order.
     fn chunk(&mut self, part: &mut Self::Part, bytes: Bytes) -> impl Future<Output = Result<(), Stop>> + Send;
@@ -162,17 +176,47 @@ pub trait Source: Send {
     /// Opens `folder` (a UTF-8 name, its levels separated by `/`) for reading, without changing anything in it. A refusal ([`Refusal::No`])
     /// leaves the session usable, with no folder open.
     fn open(&mut self, folder: &str, access: Access) -> impl Future<Output = Result<Opened, Error>> + Send;
+    /// What the messages are called that were there when the folder was opened, in the server's order (POP3); `None` where they have numbers
+    /// (IMAP). Complete. Named messages cannot be listed or fetched before they were numbered.
+    fn names(&self) -> Option<&[Name]> {
+        None
+    }
+    /// The numbers of the messages in [`Source::names`], one each; 0 for those that are not to be touched.
+    fn number(&mut self, _numbers: &[u32]) {}
+    /// The header block of a message in [`Source::names`]; `None` where the server refuses it.
+    fn header(&mut self, _uid: u32) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send {
+        std::future::ready(Ok(None))
+    }
     /// The UIDs that exist in `low..=high` of the opened folder. Complete, or an error.
     fn list(&mut self, low: u32, high: u32) -> impl Future<Output = Result<UidSet, Error>> + Send;
     /// The UIDs among `low..=high` of the opened folder that were received on such a day. Complete, or an error.
-    fn list_day(&mut self, low: u32, high: u32, day: Day) -> impl Future<Output = Result<UidSet, Error>> + Send;
+    /// None, where the protocol tells no dates.
+    fn list_day(&mut self, _low: u32, _high: u32, _day: Day) -> impl Future<Output = Result<UidSet, Error>> + Send {
+        async { Ok(UidSet::new()) }
+    }
     /// Asks for a folder without opening it; `None` where the server refuses. The opened folder stays open.
-    fn marks(&mut self, folder: &str) -> impl Future<Output = Result<Option<Marks>, Error>> + Send;
+    fn marks(&mut self, _folder: &str) -> impl Future<Output = Result<Option<Marks>, Error>> + Send {
+        async { Ok(None) }
+    }
     /// The names of folders that can be opened, UTF-8, levels separated by `/`; the first thousand.
-    fn folders(&mut self) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
+    fn folders(&mut self) -> impl Future<Output = Result<Vec<String>, Error>> + Send {
+        async { Ok(Vec::new()) }
+    }
     /// Dates and header fields of those of `uids` that the server answers for; each at most once, in no order. At most a few hundred at a
     /// time: they are held in memory.
-    fn headings(&mut self, uids: &UidSet, fields: Fields) -> impl Future<Output = Result<Vec<Heading>, Error>> + Send;
+    ///
+    /// Where the protocol has nothing better, one [`Source::header`] after the other, and no dates.
+    fn headings(&mut self, uids: &UidSet, fields: Fields) -> impl Future<Output = Result<Vec<Heading>, Error>> + Send {
+        async move {
+            let mut found = Vec::new();
+            if fields != Fields::Date {
+                for uid in uids.iter() {
+                    found.push(Heading { uid, internal_date: None, header: self.header(uid).await? });
+                }
+            }
+            Ok(found)
+        }
+    }
     /// Lets the next [`Source::fetch`] ask for these as well before it reads, so that the server need not wait for us. The call after it must
     /// be the fetch of exactly these. Without effect where the source or its server cannot.
     fn ask_ahead(&mut self, _uids: UidSet) {}
@@ -180,7 +224,9 @@ pub trait Source: Send {
     /// owed; of what was asked for ahead some may have been given already.
     fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> impl Future<Output = Result<(), Error>> + Send;
     /// Whether the server has announced mail that no listing up to `u32::MAX` has looked for since.
-    fn announced(&self) -> bool;
+    fn announced(&self) -> bool {
+        false
+    }
     /// Asks the server to settle `uids` of the opened folder, and no other message; those that are gone are passed over. `Ok` is what the
     /// server answered and no proof: ask [`Source::unsettled`], or a later session. The caller has recorded them as delivered before
     /// (law 3), and has no fetch under way.
@@ -191,7 +237,7 @@ pub trait Source: Send {
     /// Waits for new mail in the opened folder, `max` at most, or until `interrupt` resolves. Mail announced in any reply since the last
     /// `list` up to `u32::MAX` makes it return at once.
     fn wait(&mut self, max: Duration, interrupt: impl Future<Output = ()> + Send) -> impl Future<Output = Result<Wake, Error>> + Send;
-    /// Logs out politely, within two seconds.
+    /// Logs out politely, within two seconds; by POP3, where that removes the messages that were settled, within twenty.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
@@ -204,17 +250,17 @@ pub enum Step {
     Tls,
     /// The server's first line.
     Greeting,
-    /// AUTHENTICATE.
+    /// AUTHENTICATE; POP3: AUTH.
     Authenticate,
-    /// The first command after AUTHENTICATE; Exchange refuses here what it let pass there.
+    /// The first command after AUTHENTICATE (POP3: CAPA); Exchange refuses here what it let pass there.
     Probe,
-    /// EXAMINE or SELECT; LIST and STATUS too.
+    /// EXAMINE or SELECT; LIST and STATUS too. POP3: TOP.
     Open,
-    /// UID SEARCH.
+    /// UID SEARCH; POP3: STAT, UIDL and LIST.
     List,
-    /// UID FETCH.
+    /// UID FETCH; POP3: RETR.
     Fetch,
-    /// UID MOVE, UID STORE, UID EXPUNGE, and CAPABILITY before them.
+    /// UID MOVE, UID STORE, UID EXPUNGE, and CAPABILITY before them; POP3: DELE.
     Settle,
     /// IDLE.
     Wait,
@@ -241,7 +287,7 @@ impl std::fmt::Display for Extension {
 /// How a server refused: the tagged answer's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Tagged NO.
+    /// Tagged NO; POP3: `-ERR`.
     No,
     /// Tagged BAD.
     Bad,
@@ -278,7 +324,7 @@ pub enum Error {
         /// The server's text.
         text: String,
     },
-    /// Something that is not IMAP, or longer or deeper than we allow. `what` is ours.
+    /// Something that is not the protocol, or longer or deeper than we allow. `what` is ours.
     #[error("{step:?}: {what}")]
     Protocol {
         /// Where.

@@ -295,7 +295,7 @@ fn a_wrong_field_is_named_and_the_other_collectors_are_not_touched_by_it() {
         ("interval: 1s", "InvalidSpec", "spec.interval"),
         ("protocol: POP3", "InvalidSpec", "spec.protocol"),
         ("folders: [{name: Autre/}]", "InvalidSpec", "spec.folders"),
-        ("afterDelivery: {action: Delete}", "InvalidSpec", "spec.afterDelivery"),
+        ("afterDelivery: {action: Move, folder: inbox}", "InvalidSpec", "spec.afterDelivery.folder"),
         ("schedule: \"0 6 * *\"", "InvalidSpec", "spec.schedule"),
         ("schedule: \"0 6 * * *\"\ninterval: 5m", "InvalidSpec", "spec.interval"),
         ("schedule: \"0 6 * * *\"\ntimeZone: Paris", "InvalidSpec", "spec.timeZone"),

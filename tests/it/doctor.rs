@@ -18,6 +18,7 @@ use mailbox_collector::diagnosis::{Language, Reason, SetupStep};
 use mailbox_collector::doctor::{self, Checklist, Sinks, State, Verdict};
 use mailbox_collector::sink::file::FileRoot;
 use mailbox_collector::source::imap::Connector;
+use mailbox_collector::source::pop3;
 use mailbox_collector::{entra, tls};
 use serde_json::Value;
 use simulator::{CLIENT_ID, CLIENT_SECRET, CLIENT_SECRET_ID, Message, Options, Simulator, Step, TENANT_ID, World};
@@ -296,7 +297,8 @@ fn environment(simulator: &Simulator, folder: &tempfile::TempDir) -> Environment
     let (host, port) = ("localhost".to_owned(), simulator.imap_address().port());
     Environment {
         tokens: entra::Tokens::new(entra::http_client(&tls).unwrap(), Some(simulator.authority())),
-        imap: Connector { host, port, tls },
+        imap: Connector { host: host.clone(), port, tls: Arc::clone(&tls) },
+        pop3: pop3::Connector { host, port: simulator.pop3_address().port(), tls },
         file_root: Some(Arc::new(FileRoot::open(&root).unwrap())),
         spool: None,
         cursors: Arc::new(Untouched),

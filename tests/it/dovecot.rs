@@ -90,6 +90,46 @@ fn addresses_subjects_and_dates_select_on_a_real_server() {
     assert_eq!(serial_in(&scene.files("factures")[0].bytes), Some(251));
 }
 
+#[test]
+fn by_pop3_a_thousand_messages_arrive_as_the_server_stores_them_and_are_deleted_where_that_is_wanted() {
+    let dovecot = Dovecot::start().unwrap();
+    let scene = Scene::pop3(&["factures"]);
+    scene.write("ca.pem", &format!("{}{}", scene.simulator.ca_pem(), dovecot.ca_pem()));
+    let mut mail: Vec<Vec<u8>> = (1..=990).map(|serial| plain(serial, 400 + (serial % 13) * 700)).collect();
+    mail.extend((991..=999).map(|serial| plain(serial, 280_000)));
+    mail.push(
+        b"Subject: odd\r\nMessage-ID: <odd@contoso.example>\r\n\r\n.\r\n..\r\n.\xe9\xff\r\n-ERR\r\nSerial: 000000001000\r\n.\r\n".to_vec(),
+    );
+    dovecot.load(&address("factures"), &mail).unwrap();
+    let collect = || run(scene.command_for("127.0.0.1:9", "json").args(["--once", "--pop3-endpoint", &dovecot.pop3_endpoint()]));
+    let said = collect();
+    said.must_be_ok();
+    assert_eq!(said.counts("factures"), (1_000, 0, 0));
+    let delivered = || {
+        let mut files: Vec<Vec<u8>> = scene.files("factures").into_iter().map(|file| file.bytes).collect();
+        files.sort_by_key(|bytes| serial_in(bytes));
+        files
+    };
+    assert!(delivered() == mail);
+
+    dovecot.deliver(&address("factures"), &plain(1_001, 900)).unwrap();
+    let said = collect();
+    said.must_be_ok();
+    assert_eq!(said.counts("factures"), (1, 0, 0));
+
+    // From now on what is delivered goes; what was delivered before stays.
+    let document = collector("factures", "protocol: POP3\nafterDelivery: {action: Delete}");
+    scene.write("mail.yaml", &format!("{}---\n{document}", secret(simulator::CLIENT_SECRET)));
+    (1_002..=1_101).for_each(|serial| dovecot.deliver(&address("factures"), &plain(serial, 900)).unwrap());
+    let said = collect();
+    said.must_be_ok();
+    assert_eq!((said.counts("factures"), delivered().len()), ((100, 0, 0), 1_101));
+    assert_eq!(dovecot.read(&address("factures")).unwrap().len(), 1_001);
+    let said = collect();
+    said.must_be_ok();
+    assert_eq!((said.counts("factures"), scene.cursor("factures")["unsettled"].is_null()), ((0, 0, 0), true));
+}
+
 fn plain(serial: u64, bytes: u64) -> Vec<u8> {
     let mut text = format!("Message-ID: <{serial}@contoso.example>\r\nSubject: n {serial}\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nBonjour,\r\nSerial: {serial:012}\r\n").into_bytes();
     while (text.len() as u64) < bytes {

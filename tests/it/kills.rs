@@ -13,20 +13,40 @@ const BYTES: u64 = 8_500_000;
 
 #[test]
 fn kills_at_random_bytes_of_a_drain_lose_nothing_and_double_nothing() {
+    kills("IMAP", || Scene::new(&["factures"]));
+}
+
+#[test]
+fn kills_at_random_bytes_of_a_drain_by_pop3_lose_nothing_and_double_nothing() {
+    let mut turn = 0;
+    kills("POP3", || {
+        turn += 1;
+        let action = if turn % 2 == 0 { "Keep" } else { "Delete" };
+        let scene = Scene::with(&["factures"], &format!("protocol: POP3\nafterDelivery: {{action: {action}}}"));
+        scene.simulator.world().permit_pop3();
+        scene.simulator.world().exchange.pop3_pipelining = turn % 3 != 0;
+        if turn % 2 == 0 {
+            let name = |uid| (uid, format!("{uid:08x}5f3c1234"));
+            scene.mailbox("factures", |mailbox| mailbox.unique_ids = (1..=MESSAGES as u32).map(name).collect());
+        }
+        scene
+    });
+}
+
+fn kills(protocol: &str, mut scene: impl FnMut() -> Scene) {
     let wanted = number("MAILBOX_COLLECTOR_KILLS").unwrap_or(10);
     let seed = number("MAILBOX_COLLECTOR_KILLS_SEED").unwrap_or_else(|| u64::from_str_radix(&xtask::random_hex(7).unwrap(), 16).unwrap());
     let mut random = Random(seed);
     let (mut kills, mut drains) = (0, 0);
     while kills < wanted {
-        kills += drain_with_kills(wanted - kills, &mut random, seed);
+        kills += drain_with_kills(&scene(), wanted - kills, &mut random, seed);
         drains += 1;
     }
-    println!("{kills} kills in {drains} drains of {MESSAGES} messages: 0 lost, 0 duplicates (seed {seed})");
+    println!("{protocol}: {kills} kills in {drains} drains of {MESSAGES} messages: 0 lost, 0 duplicates (seed {seed})");
 }
 
 /// One mailbox from empty folders to done, killed at most `most` times; gives how often it was.
-fn drain_with_kills(most: u64, random: &mut Random, seed: u64) -> u64 {
-    let scene = Scene::new(&["factures"]);
+fn drain_with_kills(scene: &Scene, most: u64, random: &mut Random, seed: u64) -> u64 {
     for serial in 1..=MESSAGES {
         // Most short, some too long for memory.
         scene.put("factures", Message::sized(serial, if serial % 400 == 0 { 300_000 } else { 2_000 + (serial % 7 * 500) as usize }));

@@ -35,12 +35,24 @@ pub(crate) struct Delivered {
 impl Scene {
     /// A ready tenant with these empty mailboxes (the part before `@`).
     pub(crate) fn new(mailboxes: &[&str]) -> Self {
+        Self::with(mailboxes, "")
+    }
+
+    /// The same, collected by POP3.
+    pub(crate) fn pop3(mailboxes: &[&str]) -> Self {
+        let scene = Self::with(mailboxes, "protocol: POP3");
+        scene.simulator.world().permit_pop3();
+        scene
+    }
+
+    /// With more lines of `spec` for each.
+    pub(crate) fn with(mailboxes: &[&str], more: &str) -> Self {
         let addresses: Vec<String> = mailboxes.iter().map(|name| address(name)).collect();
         let simulator = Simulator::start_blocking(Options { world: World::ready(&addresses), ..Options::default() }).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let scene = Self { simulator, folder };
         scene.write("ca.pem", scene.simulator.ca_pem());
-        let documents: Vec<String> = mailboxes.iter().map(|name| collector(name, "")).collect();
+        let documents: Vec<String> = mailboxes.iter().map(|name| collector(name, more)).collect();
         scene.write("mail.yaml", &format!("{}---\n{}", secret(simulator::CLIENT_SECRET), documents.join("---\n")));
         scene
     }
@@ -79,6 +91,9 @@ impl Scene {
     pub(crate) fn command_for(&self, imap_endpoint: &str, output: &str) -> Command {
         let mut command = bare_command();
         command.args(["collect", "--output", output, "--entra-authority", &self.simulator.authority(), "--imap-endpoint", imap_endpoint]);
+        if imap_endpoint == self.simulator.imap_endpoint() {
+            command.args(["--pop3-endpoint", &self.simulator.pop3_endpoint()]);
+        }
         for (flag, name) in [("--ca-file", "ca.pem"), ("--file-sink-root", "root"), ("--state", "state"), ("--file", "mail.yaml")] {
             command.arg(flag).arg(self.path(name));
         }

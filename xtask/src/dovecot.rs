@@ -27,6 +27,7 @@ pub struct Dovecot {
     ca: String,
     imaps: u16,
     imap: u16,
+    pop3s: u16,
     folder: tempfile::TempDir,
 }
 
@@ -47,7 +48,7 @@ impl Dovecot {
     pub fn start() -> anyhow::Result<Self> {
         if !Path::new(PROGRAM).is_file() {
             bail!(
-                "{PROGRAM} is not installed: run `cargo xtask test` once (it installs Debian's dovecot-imapd), or `apt-get install dovecot-imapd`"
+                "{PROGRAM} is not installed: run `cargo xtask test` once (it installs Debian's packages), or `apt-get install dovecot-imapd dovecot-pop3d`"
             );
         }
         let version = run(Command::new(PROGRAM).arg("--version").stdin(Stdio::null()))?;
@@ -67,6 +68,11 @@ impl Dovecot {
     /// `localhost:PORT`, implicit TLS.
     pub fn imap_endpoint(&self) -> String {
         format!("localhost:{}", self.imaps)
+    }
+
+    /// `localhost:PORT`, implicit TLS; it offers PIPELINING, and its unique-ids are no plain numbers.
+    pub fn pop3_endpoint(&self) -> String {
+        format!("localhost:{}", self.pop3s)
     }
 
     /// The certificate to trust, PEM.
@@ -196,12 +202,12 @@ impl Dovecot {
             fs::set_permissions(at, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
             std::os::unix::fs::chown(at.join("mail"), Some(user), Some(group))?;
         }
-        let ports = free_ports(2)?;
-        let [imap, imaps] = ports.as_slice() else { bail!("two ports were asked for") };
+        let ports = free_ports(3)?;
+        let [imap, imaps, pop3s] = ports.as_slice() else { bail!("three ports were asked for") };
         fs::write(at.join("oauth2.conf.ext"), oauth2_configuration(at))?;
-        fs::write(at.join("dovecot.conf"), configuration(at, *imap, *imaps, (user, group))?)?;
+        fs::write(at.join("dovecot.conf"), configuration(at, *imap, *imaps, *pop3s, (user, group))?)?;
         let server = Running::start("dovecot", Command::new(PROGRAM).arg("-F").arg("-c").arg(at.join("dovecot.conf")), &at.join("output"))?;
-        let mut dovecot = Self { server, ca: authority.pem().to_owned(), imaps: *imaps, imap: *imap, folder };
+        let mut dovecot = Self { server, ca: authority.pem().to_owned(), imaps: *imaps, imap: *imap, pop3s: *pop3s, folder };
         let deadline = Instant::now() + Duration::from_secs(20);
         while dovecot.greeting().is_err() {
             dovecot.server.must_run()?;
@@ -247,7 +253,7 @@ fn oauth2_configuration(at: &Path) -> String {
     )
 }
 
-fn configuration(at: &Path, imap: u16, imaps: u16, (user, group): (u32, u32)) -> anyhow::Result<String> {
+fn configuration(at: &Path, imap: u16, imaps: u16, pop3s: u16, (user, group): (u32, u32)) -> anyhow::Result<String> {
     let at = at.display();
     // Without root it cannot change to users of its own, nor enter a chroot.
     let rootless = if geteuid().is_root() {
@@ -257,7 +263,7 @@ fn configuration(at: &Path, imap: u16, imaps: u16, (user, group): (u32, u32)) ->
         let (me, my_group) = (name("-un")?, name("-gn")?);
         format!(
             "default_internal_user = {me}\ndefault_internal_group = {my_group}\ndefault_login_user = {me}\n\
-             service anvil {{\n  chroot =\n}}\nservice imap-login {{\n  chroot =\n}}\n"
+             service anvil {{\n  chroot =\n}}\nservice imap-login {{\n  chroot =\n}}\nservice pop3-login {{\n  chroot =\n}}\n"
         )
     };
     Ok(format!(
@@ -266,7 +272,7 @@ base_dir = {at}/run
 state_dir = {at}/state
 log_path = {at}/log
 listen = 127.0.0.1
-protocols = imap
+protocols = imap pop3
 ssl = yes
 ssl_cert = <{at}/server.crt
 ssl_key = <{at}/server.key
@@ -307,6 +313,16 @@ service imap-login {{
   }}
   inet_listener imaps {{
     port = {imaps}
+    ssl = yes
+  }}
+}}
+service pop3-login {{
+  service_count = 0
+  inet_listener pop3 {{
+    port = 0
+  }}
+  inet_listener pop3s {{
+    port = {pop3s}
     ssl = yes
   }}
 }}

@@ -19,9 +19,10 @@ use crate::{root, say};
 const KUBERNETES: &str = "1.37.2";
 const CALLED_BY_NAME: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
 /// Debian's packages for the tests, and the program by which each is known.
-const DEBIAN: [(&str, &str); 6] = [
+const DEBIAN: [(&str, &str); 7] = [
     ("dovecot-core", "/usr/sbin/dovecot"),
     ("dovecot-imapd", "/usr/lib/dovecot/imap"),
+    ("dovecot-pop3d", "/usr/lib/dovecot/pop3"),
     ("e2fsprogs", "/usr/sbin/mkfs.ext4"),
     ("strace", "/usr/bin/strace"),
     ("hunspell", "/usr/bin/hunspell"),

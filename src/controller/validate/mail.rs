@@ -7,11 +7,11 @@ use jiff::Timestamp;
 
 use super::grammar::{self, DurationProblem, Excerpt};
 use super::{
-    DEFAULT_INTERVAL, DEFAULT_MAX_MESSAGE_BYTES, Error, INBOX, LARGEST_MAX_MESSAGE_BYTES, LONGEST_INTERVAL, SHORTEST_INTERVAL, not_built,
+    DEFAULT_INTERVAL, DEFAULT_MAX_MESSAGE_BYTES, Error, INBOX, LARGEST_MAX_MESSAGE_BYTES, LONGEST_INTERVAL, SHORTEST_INTERVAL,
     plainly_wrong, wrong,
 };
 use crate::api::{self, MailboxCollectorSpec};
-use crate::collect::{Glob, Selection, Start};
+use crate::collect::{Glob, Protocol, Selection, Start};
 use crate::cursor::MAX_FOLDERS;
 use crate::schedule::{Calendar, CalendarProblem};
 use crate::source::Settle;
@@ -27,11 +27,45 @@ const GLOBS: usize = 64;
 /// Longest glob, in characters.
 const LONGEST_GLOB: usize = 512;
 
-pub(super) fn protocol(spec: &MailboxCollectorSpec) -> Result<(), Error> {
+pub(super) fn protocol(spec: &MailboxCollectorSpec) -> Result<Protocol, Error> {
     match spec.protocol.as_deref() {
-        None | Some(api::PROTOCOL_IMAP) => Ok(()),
-        Some(api::PROTOCOL_POP3) => Err(not_built("spec.protocol: POP3", "write protocol: IMAP in a new MailboxCollector")),
-        Some(other) => Err(wrong("spec.protocol", Excerpt(other), "is not a protocol", "write IMAP, or remove the field")),
+        None | Some(api::PROTOCOL_IMAP) => Ok(Protocol::Imap),
+        Some(api::PROTOCOL_POP3) => only_by_imap(spec).map(|()| Protocol::Pop3),
+        Some(other) => Err(wrong("spec.protocol", Excerpt(other), "is not a protocol", "write IMAP or POP3, or remove the field")),
+    }
+}
+
+/// What a mailbox cannot do by POP3.
+fn only_by_imap(spec: &MailboxCollectorSpec) -> Result<(), Error> {
+    if spec.folders.is_some() {
+        let way_out = "remove it, or write protocol: IMAP in a new MailboxCollector";
+        return Err(plainly_wrong("spec.folders", "does not go with POP3, which knows only the inbox", way_out));
+    }
+    if spec.push == Some(true) {
+        let way_out = "remove it, or write protocol: IMAP in a new MailboxCollector";
+        return Err(plainly_wrong("spec.push", "does not go with POP3, which announces no mail", way_out));
+    }
+    let select = spec.select.as_ref();
+    let dated = [
+        ("spec.startFrom", spec.start_from.as_deref() == Some("Now")),
+        ("spec.select.receivedAfter", select.is_some_and(|select| select.received_after.is_some())),
+        ("spec.select.maxAge", select.is_some_and(|select| select.max_age.is_some())),
+    ];
+    if let Some((field, _)) = dated.iter().find(|(_, given)| *given) {
+        let way_out = "remove it, or write protocol: IMAP in a new MailboxCollector";
+        return Err(plainly_wrong(field, "does not go with POP3, which does not tell when a message was received", way_out));
+    }
+    match spec.after_delivery.as_ref().and_then(|after| after.action.as_deref()) {
+        Some(action @ ("MarkSeen" | "Move")) => {
+            let way_out = "write afterDelivery: {action: Keep} or {action: Delete}, or protocol: IMAP in a new MailboxCollector";
+            Err(wrong(
+                "spec.afterDelivery.action",
+                Excerpt(action),
+                "does not go with POP3, which can only keep or delete a message",
+                way_out,
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -121,14 +121,41 @@ fn values_that_say_the_default_are_accepted() {
 }
 
 #[test]
+fn pop3_is_accepted_and_what_it_cannot_do_is_refused_by_field() {
+    let order = validate(&object(|o| o["spec"]["protocol"] = json!("POP3")), &secret(&[]), &ENABLED).unwrap();
+    assert_eq!((order.protocol, order.protocol.role(), order.push), (Protocol::Pop3, "POP.AccessAsApp", false));
+    assert_eq!(order.folders, ["INBOX"]);
+    let polled = object(|o| {
+        o["spec"]["protocol"] = json!("POP3");
+        o["spec"]["push"] = json!(false);
+        o["spec"]["afterDelivery"] = json!({"action": "Keep"});
+    });
+    assert!(validate(&polled, &secret(&[]), &ENABLED).is_ok());
+    let rows = [
+        ("folders", json!([{"name": "INBOX"}]), ["spec.folders:", "only the inbox", "protocol: IMAP"]),
+        ("push", json!(true), ["spec.push:", "POP3", "protocol: IMAP"]),
+        ("afterDelivery", json!({"action": "Move", "folder": "Done"}), ["spec.afterDelivery.action:", "\"Move\"", "Delete"]),
+        ("afterDelivery", json!({"action": "MarkSeen"}), ["spec.afterDelivery.action:", "\"MarkSeen\"", "Delete"]),
+    ];
+    for (field, value, words) in rows {
+        let wrong = object(|o| {
+            o["spec"]["protocol"] = json!("POP3");
+            o["spec"][field] = value.clone();
+        });
+        let error = validate(&wrong, &secret(&[]), &ENABLED).unwrap_err();
+        assert_eq!(error.reason(), Reason::InvalidSpec);
+        words.iter().for_each(|word| assert!(error.to_string().contains(word), "{error}"));
+    }
+}
+
+#[test]
 fn each_bad_field_is_named_with_its_problem_and_the_way_out() {
     let long = "x".repeat(1_000_000);
     type Row<'a> = (&'a str, Value, Reason, &'a [&'a str]);
     let rows: Vec<Row<'_>> = vec![
         ("/spec/mailbox", json!("nobody"), Reason::InvalidSpec, &["spec.mailbox:", "\"nobody\"", "user@domain"]),
         ("/spec/mailbox", json!(long), Reason::InvalidSpec, &["spec.mailbox:", "…"]),
-        ("/spec/protocol", json!("POP3"), Reason::InvalidSpec, &["spec.protocol", "not built yet"]),
-        ("/spec/protocol", json!("JMAP"), Reason::InvalidSpec, &["spec.protocol:", "\"JMAP\"", "write IMAP"]),
+        ("/spec/protocol", json!("JMAP"), Reason::InvalidSpec, &["spec.protocol:", "\"JMAP\"", "write IMAP or POP3"]),
         ("/spec/credentials", json!({}), Reason::InvalidSpec, &["spec.credentials:", "neither", "secretRef"]),
         (
             "/spec/credentials",
@@ -184,7 +211,12 @@ fn each_bad_field_is_named_with_its_problem_and_the_way_out() {
         ("/spec/limits", json!({"maxMessageBytes": 0}), Reason::InvalidSpec, &["spec.limits.maxMessageBytes:", "1073741824"]),
         ("/spec/limits", json!({"maxMessageBytes": 1_073_741_825}), Reason::InvalidSpec, &["spec.limits.maxMessageBytes:"]),
         ("/spec/limits", json!({"maxMessageBytes": i64::MIN}), Reason::InvalidSpec, &["spec.limits.maxMessageBytes"]),
-        ("/spec/afterDelivery", json!({"action": "Delete"}), Reason::InvalidSpec, &["spec.afterDelivery.action: Delete", "Keep"]),
+        ("/spec/afterDelivery", json!({"action": "Move"}), Reason::InvalidSpec, &["spec.afterDelivery.folder: is missing", "Archive"]),
+        ("/spec/afterDelivery", json!({"action": "Delete", "folder": "x"}), Reason::InvalidSpec, &["spec.afterDelivery.folder:", "Move"]),
+        ("/spec/afterDelivery", json!({"action": "Move", "folder": "inbox"}), Reason::InvalidSpec, &["\"inbox\" is collected itself"]),
+        ("/spec/afterDelivery", json!({"action": "Move", "folder": "a//b"}), Reason::InvalidSpec, &["\"a//b\" is not a folder's name"]),
+        ("/spec/afterDelivery", json!({"action": "Move", "folder": "a\r\nb"}), Reason::InvalidSpec, &["is not a folder's name"]),
+        ("/spec/afterDelivery", json!({"action": "Move", "folder": "x".repeat(513)}), Reason::InvalidSpec, &["is not a folder's name"]),
         ("/spec/afterDelivery", json!({"action": "Shred"}), Reason::InvalidSpec, &["spec.afterDelivery.action:", "\"Shred\""]),
         ("/spec/afterDelivery", json!({"folder": "Done"}), Reason::InvalidSpec, &["spec.afterDelivery.folder:", "Move"]),
         ("/spec/sinks", json!([]), Reason::InvalidSpec, &["spec.sinks:", "is empty"]),

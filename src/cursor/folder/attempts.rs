@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::{Folder, Owe, Owed, OwedReason, UidSet, after_pause, whole_seconds};
+use super::{Folder, Owed, OwedReason, Quarantined, UidSet, after_pause, whole_seconds};
 
 impl Folder {
     /// Counts an attempt before it is made: to be recorded before the message is fetched, so that one that ends the process is found out.
@@ -39,12 +39,37 @@ impl Folder {
         self.trying = uids;
     }
 
-    /// For a record that was just read: what was under way when its process ended. Attempts at single messages become failures of theirs
-    /// (the UIDs given up are returned); a set is returned, one of its messages may have done it.
-    pub fn ended(&mut self, now: Timestamp) -> (Vec<u32>, UidSet) {
-        let tried: Vec<u32> = self.owed.values().filter(|owed| owed.trying).map(|owed| owed.uid).collect();
-        let given_up = tried.into_iter().filter(|uid| matches!(self.owe(*uid, OwedReason::ProcessEnded, now), Owe::Quarantined { .. }));
-        let given_up = given_up.collect();
-        (given_up, std::mem::take(&mut self.trying))
+    /// For a record that was just read: what was under way when its process ended. Attempts at single messages become failures of theirs; a
+    /// set is returned, for one of its messages may have done it.
+    pub fn ended(&mut self, now: Timestamp) -> Ended {
+        let now = whole_seconds(now);
+        let mut ended = Ended { set: std::mem::take(&mut self.trying), ..Ended::default() };
+        for owed in self.owed.values_mut().filter(|owed| owed.trying) {
+            (owed.trying, owed.reason) = (false, OwedReason::ProcessEnded);
+            ended.alone.push(owed.uid);
+            if owed.reason.exhausted(owed.attempts, owed.since, now) {
+                ended.given_up.push(owed.uid);
+                self.quarantined.push(Quarantined {
+                    uid: owed.uid,
+                    reason: owed.reason,
+                    attempts: owed.attempts,
+                    time: now,
+                    has: owed.has,
+                });
+            }
+        }
+        self.owed.retain(|uid, _| !ended.given_up.contains(uid));
+        ended
     }
+}
+
+/// What a process was at when it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Messages fetched alone.
+    pub alone: Vec<u32>,
+    /// Those of them that are quarantined by now.
+    pub given_up: Vec<u32>,
+    /// A set of several.
+    pub set: UidSet,
 }

@@ -103,7 +103,7 @@ impl Folder {
         if self.baseline.is_none() {
             self.begin(uid_validity, None, uid_next, now);
             Numbering::First
-        } else if uid_validity != self.uid_validity || uid_next.is_some_and(|next| self.highest() >= next) {
+        } else if self.names.is_some() || uid_validity != self.uid_validity || uid_next.is_some_and(|next| self.highest() >= next) {
             Numbering::Doubtful
         } else {
             Numbering::Same
@@ -118,11 +118,12 @@ impl Folder {
     pub fn recognised(&mut self, uid_validity: u32, uid_next: Option<u32>, seen: &BTreeMap<u32, Sighting>, now: Timestamp) -> Recognised {
         let differing = self.anchors.iter().filter(|anchor| is_another(anchor, seen)).map(|anchor| anchor.uid).min();
         let kept = match differing {
-            Some(first) if uid_validity == self.uid_validity => {
+            Some(first) if self.names.is_none() && uid_validity == self.uid_validity => {
                 self.is_enough(self.confirmed(seen).filter(|anchor| anchor.uid < first).count())
             }
             Some(_) => false,
-            None => self.is_recognised_by(seen),
+            // What was known by names (POP3) has no UIDs that could mean anything.
+            None => self.names.is_none() && self.is_recognised_by(seen),
         };
         if !kept {
             let epoch = self.epoch().after(uid_validity);

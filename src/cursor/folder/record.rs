@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::Deserialize;
 
-use super::{Anchor, Baseline, Claims, Epoch, Folder, Owed, Quarantined, Seen, UidSet};
+use super::{Anchor, Baseline, Claims, Epoch, Folder, Names, Owed, Quarantined, Seen, UidSet};
 
 /// The stored form as it is read; every field may be missing.
 #[derive(Deserialize)]
@@ -30,11 +30,13 @@ pub(super) struct Stored {
     baseline: Option<Baseline>,
     #[serde(default)]
     claimed: Claims,
+    names: Option<Names>,
 }
 
 impl From<Stored> for Folder {
     fn from(stored: Stored) -> Self {
-        let Stored { name, key, uid_validity, epoch, decided, owed, unsettled, trying, quarantined, anchors, baseline, claimed } = stored;
+        let Stored { name, key, uid_validity, epoch, decided, owed, unsettled, trying, quarantined, anchors, baseline, claimed, names } =
+            stored;
         let covered: UidSet = owed.iter().map(|owed| owed.uid).chain(quarantined.iter().map(|quarantined| quarantined.uid)).collect();
         Self {
             key: key.unwrap_or_else(|| name.clone()),
@@ -50,6 +52,7 @@ impl From<Stored> for Folder {
             anchors,
             baseline,
             claims: claimed,
+            names,
             seen: Seen::default(),
         }
     }

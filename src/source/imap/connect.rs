@@ -1,27 +1,14 @@
-//! TCP and TLS to an IMAP server. Plain text and STARTTLS do not exist here.
+//! From a host's name to a logged-in IMAP session.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use rustls::pki_types::ServerName;
 use secrecy::SecretString;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::session::Session;
-use super::text;
-use crate::source::{Error, Step};
-
-/// For the name and all its addresses together.
-const CONNECT: Duration = Duration::from_secs(15);
-/// For one address, so that one that swallows packets does not hide the next.
-const ONE_ADDRESS: Duration = Duration::from_secs(5);
-/// For the TLS handshake.
-const TLS: Duration = Duration::from_secs(15);
+use crate::source::Error;
+use crate::source::dial::dial;
 
 /// How to reach an IMAP server (implicit TLS, as on port 993).
 #[derive(Clone, Debug)]
@@ -40,50 +27,10 @@ impl Connector {
     pub async fn open(&self, mailbox: &str, token: &SecretString, max_message_bytes: u64) -> Result<Session<TlsStream<TcpStream>>, Error> {
         // Boxed: the set-up's state is large, and the caller's task lives on for months without it.
         Box::pin(async {
-            let stream = self.connect().await?;
-            let stream = self.secure(stream).await?;
+            let stream = dial(&self.host, self.port, &self.tls).await?;
             Session::start(stream, mailbox, token, max_message_bytes).await
         })
         .await
-    }
-
-    async fn connect(&self) -> Result<TcpStream, Error> {
-        const STEP: Step = Step::Connect;
-        let failed = |error: std::io::Error| Error::Connection { step: STEP, text: text::clean(&error.to_string()) };
-        let deadline = Instant::now() + CONNECT;
-        let addresses: Vec<SocketAddr> = timeout_at(deadline, tokio::net::lookup_host((self.host.as_str(), self.port)))
-            .await
-            .map_err(|_| Error::Timeout(STEP))?
-            .map_err(failed)?
-            .collect();
-        let mut last = Error::Connection { step: STEP, text: "the name has no address".to_owned() };
-        for address in addresses {
-            let one = deadline.min(Instant::now() + ONE_ADDRESS);
-            match timeout_at(one, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    stream.set_nodelay(true).map_err(failed)?;
-                    // Half-open connections must show within minutes, and address translators must not forget an idle one.
-                    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
-                    SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(failed)?;
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => last = failed(error),
-                Err(_) => last = Error::Timeout(STEP),
-            }
-        }
-        Err(last)
-    }
-
-    async fn secure(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Error> {
-        const STEP: Step = Step::Tls;
-        let name = ServerName::try_from(self.host.clone())
-            .map_err(|_| Error::Connection { step: STEP, text: "the host's name is not one a certificate can hold".to_owned() })?;
-        match timeout(TLS, TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream)).await {
-            Err(_) => Err(Error::Timeout(STEP)),
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(Error::Closed(STEP)),
-            Ok(Err(error)) => Err(Error::Connection { step: STEP, text: text::clean(&error.to_string()) }),
-        }
     }
 }
 
@@ -93,6 +40,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::source::Step;
 
     async fn opened(port: u16) -> Error {
         let connector = Connector { host: "127.0.0.1".into(), port, tls: crate::tls::client_config(None).unwrap() };

@@ -3,12 +3,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
-use secrecy::{ExposeSecret as _, SecretString};
 
-use super::text;
 use super::wire::{Answer, Reply, Transport, Wire};
-use crate::source::{Error, Refusal, Step};
+use crate::source::{Error, Refusal, Step, xoauth2};
 
 const STEP: Step = Step::Authenticate;
 /// Exchange's longest command line is 10,240 bytes (Set-ImapSettings -MaxCommandSize); beyond about this the token goes on a line of its own.
@@ -23,18 +22,14 @@ pub(super) async fn authenticate<S: Transport>(
     token: &SecretString,
     initial_response: bool,
 ) -> Result<(), Error> {
-    if mailbox.chars().any(char::is_control) {
-        return Err(Error::Protocol { step: STEP, what: "the mailbox's name holds a control character" });
-    }
-    let plain = Zeroizing::new(format!("user={mailbox}\u{1}auth=Bearer {}\u{1}\u{1}", token.expose_secret()));
-    let response = Zeroizing::new(STANDARD.encode(plain.as_bytes()));
+    let response = xoauth2::response(mailbox, token)?;
     let in_one_line = initial_response && response.len() < LONGEST_LINE - 40;
     let mut outcome = exchange(wire, &response, in_one_line).await;
     if in_one_line && matches!(&outcome, Ok((answer, None)) if answer.is_bad()) {
         // A server without SASL-IR takes the second word for a mistake; asked in two steps it says what it means.
         outcome = exchange(wire, &response, false).await;
     }
-    let hide = |text: &str| text::clean(&text.replace(response.as_str(), "…").replace(token.expose_secret(), "…"));
+    let hide = |text: &str| xoauth2::hide(text, &response, token);
     let refused = match outcome {
         Ok((answer, challenge)) => answer.accepted(STEP).err().map(|error| (error, challenge)),
         Err(error) => Some((error, None)),

@@ -1,5 +1,5 @@
 //! What goes wrong on the wire, when, and how often: data that tests put on a mailbox or on the whole server while it runs.
-//! How a fault is played lies in `imap/`; Entra's faults are in `entra/`. Pure: no I/O, no clock.
+//! How a fault is played lies in `imap/` and `pop3/`; Entra's faults are in `entra/`. Pure: no I/O, no clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub enum Trigger {
 /// What the server does in place of, or besides, the right thing.
 #[derive(Clone)]
 pub enum Action {
-    /// Tagged `NO` with this text; the command is not carried out.
+    /// Tagged `NO` (POP3: `-ERR`, as for the next two) with this text; the command is not carried out.
     No(String),
     /// Tagged `BAD` with this text; the command is not carried out.
     Bad(String),

@@ -1,4 +1,4 @@
-//! A stand-in for what Microsoft runs: Entra's token endpoint and Exchange Online's IMAP, over TLS with a CA of its own, in which any
+//! A stand-in for what Microsoft runs: Entra's token endpoint and Exchange Online's IMAP and POP3, over TLS with a CA of its own, in which any
 //! set-up step of an administrator can be missed and any fault of the wire be played. It speaks real sockets and knows nothing of the
 //! collector. It is as strict as the real services are known to be, and no more.
 //!
@@ -19,6 +19,7 @@ mod fault;
 mod imap;
 mod mailbox;
 mod message;
+mod pop3;
 mod record;
 mod shared;
 mod tenant;
@@ -60,6 +61,8 @@ pub struct Options {
     pub entra_port: u16,
     /// IMAP's port; 0 takes a free one.
     pub imap_port: u16,
+    /// POP3's port; 0 takes a free one.
+    pub pop3_port: u16,
     /// More names for the server certificate, besides `localhost` and `127.0.0.1`.
     pub names: Vec<String>,
     /// Threads of its own.
@@ -68,7 +71,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { world: World::ready::<&str>(&[]), address: Ipv4Addr::LOCALHOST, entra_port: 0, imap_port: 0, names: Vec::new(), threads: 2 }
+        Self {
+            world: World::ready::<&str>(&[]),
+            address: Ipv4Addr::LOCALHOST,
+            entra_port: 0,
+            imap_port: 0,
+            pop3_port: 0,
+            names: Vec::new(),
+            threads: 2,
+        }
     }
 }
 
@@ -78,6 +89,7 @@ pub struct Simulator {
     runtime: Option<Runtime>,
     entra: SocketAddr,
     imap: SocketAddr,
+    pop3: SocketAddr,
     ca_pem: String,
 }
 
@@ -99,14 +111,19 @@ impl Simulator {
         let runtime = Builder::new_multi_thread().worker_threads(options.threads.max(1)).thread_name("simulator").enable_all().build()?;
         let entra = bind(&runtime, options.address, options.entra_port)?;
         let imap = bind(&runtime, options.address, options.imap_port)?;
-        let (entra_address, imap_address) = (entra.local_addr()?, imap.local_addr()?);
+        let pop3 = bind(&runtime, options.address, options.pop3_port)?;
+        let (entra_address, imap_address, pop3_address) = (entra.local_addr()?, imap.local_addr()?, pop3.local_addr()?);
         runtime.spawn(accept(entra, Arc::clone(&shared), authority.tls.clone(), |shared, tcp, tls| {
             tokio::spawn(entra::http::serve(shared, tcp, tls));
         }));
-        runtime.spawn(accept(imap, Arc::clone(&shared), authority.tls, |shared, tcp, tls| {
+        runtime.spawn(accept(imap, Arc::clone(&shared), authority.tls.clone(), |shared, tcp, tls| {
             tokio::spawn(imap::serve(shared, tcp, tls));
         }));
-        Ok(Self { shared, runtime: Some(runtime), entra: entra_address, imap: imap_address, ca_pem: authority.ca_pem })
+        runtime.spawn(accept(pop3, Arc::clone(&shared), authority.tls, |shared, tcp, tls| {
+            tokio::spawn(pop3::serve(shared, tcp, tls));
+        }));
+        let (entra, imap, pop3) = (entra_address, imap_address, pop3_address);
+        Ok(Self { shared, runtime: Some(runtime), entra, imap, pop3, ca_pem: authority.ca_pem })
     }
 
     /// What stands in place of `https://login.microsoftonline.com`.
@@ -119,6 +136,11 @@ impl Simulator {
         format!("localhost:{}", self.imap.port())
     }
 
+    /// What stands in place of `outlook.office365.com:995`.
+    pub fn pop3_endpoint(&self) -> String {
+        format!("localhost:{}", self.pop3.port())
+    }
+
     /// Entra's socket.
     pub fn entra_address(&self) -> SocketAddr {
         self.entra
@@ -127,6 +149,11 @@ impl Simulator {
     /// IMAP's socket.
     pub fn imap_address(&self) -> SocketAddr {
         self.imap
+    }
+
+    /// POP3's socket.
+    pub fn pop3_address(&self) -> SocketAddr {
+        self.pop3
     }
 
     /// The CA that signed the server's certificate.
@@ -139,7 +166,7 @@ impl Simulator {
         locked(&self.shared.world)
     }
 
-    /// Calls back, on a thread of the stand-in, as soon as `bytes` more bytes of FETCH answers have been written, before the next one is.
+    /// Calls back, on a thread of the stand-in, as soon as `bytes` more bytes of FETCH and RETR answers have been written, before the next one is.
     pub fn on_bytes(&self, bytes: u64, callback: impl FnOnce() + Send + 'static) {
         self.shared.record.on_bytes(bytes.max(1), Box::new(callback));
     }
@@ -166,27 +193,32 @@ impl Simulator {
         self.shared.record.token_requests()
     }
 
-    /// Successful AUTHENTICATE commands.
+    /// Successful log-ins (AUTHENTICATE; POP3: AUTH).
     pub fn log_ins(&self) -> u64 {
         self.shared.record.log_ins.load(Ordering::Relaxed)
     }
 
-    /// IMAP connections accepted so far.
+    /// IMAP and POP3 connections accepted so far.
     pub fn connections(&self) -> u64 {
         self.shared.record.connections.load(Ordering::Relaxed)
     }
 
-    /// IMAP connections open now.
+    /// IMAP and POP3 connections open now.
     pub fn connections_open(&self) -> usize {
         self.shared.record.connections_open.load(Ordering::Relaxed)
     }
 
-    /// IMAP commands received, by name in upper case (`UID FETCH`); `DONE` counts too.
+    /// How often a session fell silent for good, by a fault.
+    pub fn stalls(&self) -> u64 {
+        self.shared.record.stalls.load(Ordering::Relaxed)
+    }
+
+    /// Commands received, by name in upper case (`UID FETCH`, `RETR`); `DONE` counts too.
     pub fn commands(&self) -> HashMap<String, u64> {
         self.shared.record.commands()
     }
 
-    /// Bytes of FETCH answers written, before TLS.
+    /// Bytes of FETCH and RETR answers written, before TLS.
     pub fn fetched_bytes(&self) -> u64 {
         self.shared.record.fetched_bytes.load(Ordering::Relaxed)
     }

@@ -1,5 +1,6 @@
 //! A mailbox with its rights, folders and messages. Pure but for the announcement to idling sessions: no I/O, no clock.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -22,10 +23,16 @@ pub struct Mailbox {
     pub full_access: Vec<String>,
     /// So many of the next log-ins are "authenticated but not connected" although everything is right (a passing trouble of the server).
     pub refused_log_ins: u32,
+    /// SELECT opens every folder read-only too.
+    pub read_only: bool,
     /// Every FETCH gives the same bytes.
     pub stable_rendering: bool,
     /// RFC822.SIZE is off by up to so many percent.
     pub size_error_percent: u32,
+    /// POP3's unique-ids where they are not the UIDs, by UID.
+    pub unique_ids: HashMap<u32, String>,
+    /// A POP3 session has it: every other one is refused until that ends.
+    pub pop3_locked: bool,
     /// Faults that strike this mailbox.
     pub faults: Faults,
     pub(crate) folders: Vec<Folder>,
@@ -40,8 +47,11 @@ impl Mailbox {
             pop_enabled: true,
             full_access: vec![full_access.to_owned()],
             refused_log_ins: 0,
+            read_only: false,
             stable_rendering: false,
             size_error_percent: 7,
+            unique_ids: HashMap::new(),
+            pop3_locked: false,
             faults: Faults::default(),
             folders: vec![Folder::new("INBOX", uid_validity)],
             connections: 0,
@@ -67,6 +77,17 @@ impl Mailbox {
     /// Removes a folder with its messages; sessions that have it open find it gone.
     pub fn remove_folder(&mut self, name: &str) {
         self.folders.retain(|folder| !same_name(&folder.name, name));
+    }
+
+    /// What another client does: moves messages from one folder to another (made if it is not there), where they get new UIDs. Gives how many.
+    pub fn move_messages(&mut self, from: &str, to: &str, uids: impl Fn(u32) -> bool) -> usize {
+        let chosen =
+            self.folder(from).messages.iter().filter(|stored| uids(stored.uid)).map(|stored| (stored.message.clone(), stored.flags));
+        let chosen: Vec<_> = chosen.collect();
+        for (message, flags) in chosen {
+            self.folder(to).append_shared(message, flags);
+        }
+        self.folder(from).expunge(uids)
     }
 
     pub(crate) fn existing_folder(&mut self, name: &str) -> Option<&mut Folder> {
@@ -179,6 +200,13 @@ impl Folder {
     /// The message bears `\Seen`.
     pub fn is_seen(&self, uid: u32) -> bool {
         self.messages.iter().any(|stored| stored.uid == uid && stored.flags.contains(Flags::SEEN))
+    }
+
+    /// What another client does: marks a message as read, or as unread.
+    pub fn mark_seen(&mut self, uid: u32, seen: bool) {
+        if let Some(stored) = self.stored(uid) {
+            stored.flags = if seen { stored.flags.with(Flags::SEEN) } else { stored.flags.without(Flags::SEEN) };
+        }
     }
 
     /// Plays this fault whenever the message is fetched, until `None` is set (a poison message).

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use simulator::{CLIENT_ID, CLIENT_SECRET, Message, Options, Simulator, Step, TENANT_ID, World};
 
-/// A stand-in for Entra and Exchange Online (IMAP) on this machine, with a tenant in which everything is set up rightly,
+/// A stand-in for Entra and Exchange Online (IMAP, POP3) on this machine, with a tenant in which everything is set up rightly,
 /// except for the steps named by --missing.
 #[derive(Parser)]
 #[command(version)]
@@ -47,6 +47,12 @@ struct Arguments {
     /// Port of IMAP (0: a free one)
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     imap_port: u16,
+    /// Port of POP3 (0: a free one)
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pop3_port: u16,
+    /// Offer PIPELINING in POP3 (Exchange Online does not)
+    #[arg(long)]
+    pop3_pipelining: bool,
     /// Write the CA certificate to this file
     #[arg(long, value_name = "FILE", default_value = "simulator-ca.pem")]
     ca_out: PathBuf,
@@ -66,6 +72,8 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let message = |serial| arguments.size.map_or_else(|| Message::office(serial), |size| Message::sized(serial, size));
     let mut world = World::ready(&arguments.mailboxes);
     world.entra.token_lifetime = arguments.token_lifetime.map(Duration::from_secs);
+    world.exchange.pop3_pipelining = arguments.pop3_pipelining;
+    world.permit_pop3();
     let mut serial = 0;
     for address in &arguments.mailboxes {
         world.mailbox(address)?.stable_rendering = arguments.stable_rendering;
@@ -82,6 +90,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         address: arguments.address,
         entra_port: arguments.entra_port,
         imap_port: arguments.imap_port,
+        pop3_port: arguments.pop3_port,
         names: arguments.names.clone(),
         ..Options::default()
     })?;
@@ -90,6 +99,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let mut out = stdout();
     writeln!(out, "Entra:    {}  (token endpoint /{TENANT_ID}/oauth2/v2.0/token)", simulator.authority())?;
     writeln!(out, "IMAP:     {}  (TLS, XOAUTH2)", simulator.imap_endpoint())?;
+    writeln!(out, "POP3:     {}  (TLS, XOAUTH2)", simulator.pop3_endpoint())?;
     writeln!(out, "CA:       {}", arguments.ca_out.display())?;
     writeln!(out, "Tenant:   {TENANT_ID}\nClient:   {CLIENT_ID}\nSecret:   {CLIENT_SECRET}")?;
     for address in &arguments.mailboxes {

@@ -94,6 +94,7 @@ type Callback = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 pub(crate) struct Record {
     pub(crate) connections_open: AtomicUsize,
+    pub(crate) stalls: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) log_ins: AtomicU64,
     pub(crate) fetched_bytes: AtomicU64,

@@ -69,6 +69,8 @@ pub struct Exchange {
     pub authentication_challenge: bool,
     /// Connections of one mailbox at a time; surplus ones are "authenticated but not connected".
     pub connections_per_mailbox: usize,
+    /// POP3's CAPA offers PIPELINING (Exchange Online does not).
+    pub pop3_pipelining: bool,
     /// The longest command line in bytes, literals not counted.
     pub longest_line: usize,
     /// Faults that strike whatever mailbox.
@@ -83,6 +85,7 @@ impl Default for Exchange {
             authentication_failure_detail: None,
             authentication_challenge: false,
             connections_per_mailbox: 20,
+            pop3_pipelining: false,
             longest_line: 10_240,
             faults: Faults::default(),
         }
@@ -314,6 +317,18 @@ impl World {
         Ok(self.mailbox(address)?.folder(folder).append(message))
     }
 
+    /// Adds `POP.AccessAsApp`, consented, to the first tenant's apps: a ready tenant has only what IMAP needs.
+    pub fn permit_pop3(&mut self) {
+        for application in self.tenants.first_mut().into_iter().flat_map(|tenant| &mut tenant.applications) {
+            application.permissions.push(Permission {
+                resource: EXCHANGE_RESOURCE.to_owned(),
+                role: "POP.AccessAsApp".to_owned(),
+                kind: PermissionKind::Application,
+                consented: true,
+            });
+        }
+    }
+
     /// Misses a step in the first tenant.
     pub fn miss(&mut self, step: Step) {
         if let Some(tenant) = self.tenants.first_mut() {
@@ -383,6 +398,7 @@ impl Tenant {
         self.exchange_service_principals = vec![ExchangeServicePrincipal { app_id: guid(1, number), object_id: guid(3, number) }];
         for mailbox in self.mailboxes.values_mut() {
             mailbox.imap_enabled = true;
+            mailbox.pop_enabled = true;
             mailbox.full_access = vec![guid(3, number)];
         }
     }

@@ -65,7 +65,7 @@ impl Session {
         self.selected = None;
         let [wire_name] = arguments else { return self.bad(tag, ARGUMENT_ERROR).await };
         let Some(name) = folder_name(wire_name) else { return self.bad(tag, ARGUMENT_ERROR).await };
-        let read_only = command == "EXAMINE";
+        let read_only = command == "EXAMINE" || self.with_mailbox(|mailbox| mailbox.read_only).unwrap_or_default();
         let opened = self.with_mailbox(|mailbox| {
             let folder = mailbox.existing_folder(&name)?;
             let unseen = folder.messages.iter().position(|stored| !stored.flags.contains(Flags::SEEN));

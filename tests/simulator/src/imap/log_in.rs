@@ -1,15 +1,18 @@
 //! Greeting, capabilities and XOAUTH2, with Exchange's check of the token (exchange-online.md 3.1 to 3.5).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::command::Token;
-use super::session::{ARGUMENT_ERROR, Session, Strike, User};
+use super::session::{ARGUMENT_ERROR, Session, Strike};
 use super::wire::Hangup;
 use crate::entra::token::Claims;
+use crate::mailbox::Mailbox;
 use crate::record::{locked, unix_nanoseconds};
+use crate::shared::Shared;
 use crate::tenant::FrontEnd;
 
 /// base64 of `SIMULATOR.STANDIN.PROD.OUTLOOK.COM` in UTF-16LE: Exchange shows its host so.
@@ -74,7 +77,7 @@ impl Session {
         if encoded == "*" {
             return self.bad(tag, "AUTHENTICATE cancelled.").await;
         }
-        let user = self.verify(&encoded);
+        let user = verify(&self.shared, &encoded, ROLE, |mailbox| mailbox.imap_enabled);
         // A mailbox's own faults strike the log-in too, whether or not it would have succeeded.
         let actions = {
             let mut world = locked(&self.shared.world);
@@ -85,7 +88,7 @@ impl Session {
         }
         match user {
             Some(mut user) => {
-                self.connect(&mut user);
+                connect(&self.shared, &mut user);
                 self.wire.mailbox = Some(user.mailbox.clone());
                 self.user = Some(user);
                 self.shared.record.log_ins.fetch_add(1, Ordering::Relaxed);
@@ -108,43 +111,52 @@ impl Session {
         }
         self.no(tag, &format!("AUTHENTICATE failed.{}", detail.unwrap_or_default())).await
     }
+}
 
-    /// Everything that Exchange answers with the one string `AUTHENTICATE failed.`
-    fn verify(&self, encoded: &str) -> Option<User> {
-        let (address, token) = decode(encoded)?;
-        let claims = self.shared.issuer.read(&token)?;
-        let mut world = locked(&self.shared.world);
-        let fresh = claims.expires > unix_nanoseconds() / 1_000_000_000 && claims.number >= world.entra.tokens_valid_from;
-        let audience = claims.audience.trim_end_matches('/');
-        if !fresh || !claims.roles.iter().any(|role| role == ROLE) {
-            return None;
-        }
-        let tenant = world.tenant(&claims.tenant_id)?;
-        let registered = tenant.exchange_service_principals.iter().any(|principal| {
-            principal.app_id.eq_ignore_ascii_case(&claims.app_id) && principal.object_id.eq_ignore_ascii_case(&claims.object_id)
-        });
-        let ours = tenant.cloud.is_exchange(audience);
-        let mailbox = tenant.mailboxes.get_mut(&address.to_lowercase())?;
-        if !registered || !ours {
-            return None;
-        }
-        let Claims { expires, number, object_id, .. } = claims;
-        let connected = mailbox.imap_enabled && mailbox.full_access.iter().any(|holder| holder.eq_ignore_ascii_case(&object_id));
-        Some(User { mailbox: mailbox.address.clone(), expires, token_number: number, connected })
+/// Who has logged in.
+pub(crate) struct User {
+    pub(crate) mailbox: Arc<str>,
+    pub(crate) expires: u64,
+    pub(crate) token_number: u64,
+    /// Authenticated, but the backend refuses the mailbox.
+    pub(crate) connected: bool,
+}
+
+/// Everything that Exchange answers with the one string `AUTHENTICATE failed.` (POP3: `Authentication failure`)
+pub(crate) fn verify(shared: &Shared, encoded: &str, role: &str, enabled: fn(&Mailbox) -> bool) -> Option<User> {
+    let (address, token) = decode(encoded)?;
+    let claims = shared.issuer.read(&token)?;
+    let mut world = locked(&shared.world);
+    let fresh = claims.expires > unix_nanoseconds() / 1_000_000_000 && claims.number >= world.entra.tokens_valid_from;
+    let audience = claims.audience.trim_end_matches('/');
+    if !fresh || !claims.roles.iter().any(|held| held == role) {
+        return None;
     }
+    let tenant = world.tenant(&claims.tenant_id)?;
+    let registered = tenant.exchange_service_principals.iter().any(|principal| {
+        principal.app_id.eq_ignore_ascii_case(&claims.app_id) && principal.object_id.eq_ignore_ascii_case(&claims.object_id)
+    });
+    let ours = tenant.cloud.is_exchange(audience);
+    let mailbox = tenant.mailboxes.get_mut(&address.to_lowercase())?;
+    if !registered || !ours {
+        return None;
+    }
+    let Claims { expires, number, object_id, .. } = claims;
+    let connected = enabled(mailbox) && mailbox.full_access.iter().any(|holder| holder.eq_ignore_ascii_case(&object_id));
+    Some(User { mailbox: mailbox.address.clone(), expires, token_number: number, connected })
+}
 
-    /// What the backend adds: a passing refusal, the cap on connections.
-    fn connect(&self, user: &mut User) {
-        let mut world = locked(&self.shared.world);
-        let cap = world.exchange.connections_per_mailbox;
-        if let Ok(mailbox) = world.mailbox(&user.mailbox) {
-            if mailbox.refused_log_ins > 0 {
-                mailbox.refused_log_ins -= 1;
-                user.connected = false;
-            }
-            user.connected &= mailbox.connections < cap;
-            mailbox.connections += 1;
+/// What the backend adds: a passing refusal, the cap on connections.
+pub(crate) fn connect(shared: &Shared, user: &mut User) {
+    let mut world = locked(&shared.world);
+    let cap = world.exchange.connections_per_mailbox;
+    if let Ok(mailbox) = world.mailbox(&user.mailbox) {
+        if mailbox.refused_log_ins > 0 {
+            mailbox.refused_log_ins -= 1;
+            user.connected = false;
         }
+        user.connected &= mailbox.connections < cap;
+        mailbox.connections += 1;
     }
 }
 
@@ -155,7 +167,7 @@ fn decode(encoded: &str) -> Option<(String, String)> {
     Some((user.to_owned(), token.to_owned()))
 }
 
-fn address_in(encoded: &str) -> Option<String> {
+pub(crate) fn address_in(encoded: &str) -> Option<String> {
     decode(encoded).map(|(address, _)| address)
 }
 

@@ -5,11 +5,11 @@ mod command;
 mod fetch;
 mod folders;
 mod idle;
-mod log_in;
+pub(crate) mod log_in;
 mod messages;
 mod session;
 mod utf7;
-mod wire;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,10 +48,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut tcp: TcpStream, tls: TlsAccep
     Box::pin(Session::new(wire, Arc::clone(&shared)).run()).await;
 }
 
-struct Open<'a>(&'a Shared);
+pub(crate) struct Open<'a>(&'a Shared);
 
 impl<'a> Open<'a> {
-    fn new(shared: &'a Shared) -> Self {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
         shared.record.connections.fetch_add(1, Ordering::Relaxed);
         shared.record.connections_open.fetch_add(1, Ordering::Relaxed);
         Self(shared)

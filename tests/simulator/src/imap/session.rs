@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::command::{self, Command};
+use super::log_in::User;
 use super::wire::{Hangup, Wire};
 use crate::fault::{Action, FetchFault, IdleFault};
 use crate::mailbox::{Folder, Mailbox};
@@ -25,15 +26,6 @@ pub(super) struct Session {
     pub(super) selected: Option<Selected>,
     pub(super) plan: Plan,
     bad_commands: u32,
-}
-
-/// Who has logged in.
-pub(super) struct User {
-    pub(super) mailbox: Arc<str>,
-    pub(super) expires: u64,
-    pub(super) token_number: u64,
-    /// Authenticated, but the backend refuses the mailbox.
-    pub(super) connected: bool,
 }
 
 pub(super) struct Selected {

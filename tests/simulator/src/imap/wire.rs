@@ -20,7 +20,7 @@ const LONGEST_LITERAL: usize = 160 * 1024 * 1024;
 
 /// The connection is at its end: the client left, or a fault ended it.
 #[derive(Debug)]
-pub(super) struct Hangup;
+pub(crate) struct Hangup;
 
 impl From<std::io::Error> for Hangup {
     fn from(_: std::io::Error) -> Self {
@@ -28,26 +28,26 @@ impl From<std::io::Error> for Hangup {
     }
 }
 
-pub(super) struct Wire {
+pub(crate) struct Wire {
     stream: TlsStream<TcpStream>,
     shared: Arc<Shared>,
     input: Vec<u8>,
     output: Vec<u8>,
     /// Whose byte faults count here.
-    pub(super) mailbox: Option<Arc<str>>,
+    pub(crate) mailbox: Option<Arc<str>>,
     /// What is written now counts as FETCH data.
-    pub(super) fetching: bool,
+    pub(crate) fetching: bool,
     /// Literals leave in writes of so many bytes.
-    pub(super) split: Option<usize>,
+    pub(crate) split: Option<usize>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: TlsStream<TcpStream>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(stream: TlsStream<TcpStream>, shared: Arc<Shared>) -> Self {
         Self { stream, shared, input: Vec::new(), output: Vec::new(), mailbox: None, fetching: false, split: None }
     }
 
     /// The next line without its CRLF; safe to drop before its end.
-    pub(super) async fn line(&mut self) -> Result<Vec<u8>, Hangup> {
+    pub(crate) async fn line(&mut self) -> Result<Vec<u8>, Hangup> {
         let mut searched = 0;
         loop {
             if let Some(end) = self.input.iter().skip(searched).position(|byte| *byte == b'\n').map(|place| place + searched) {
@@ -69,7 +69,7 @@ impl Wire {
         }
     }
 
-    pub(super) async fn literal(&mut self, length: usize) -> Result<Vec<u8>, Hangup> {
+    pub(crate) async fn literal(&mut self, length: usize) -> Result<Vec<u8>, Hangup> {
         if length > LONGEST_LITERAL {
             return Err(Hangup);
         }
@@ -81,18 +81,18 @@ impl Wire {
         Ok(self.input.drain(..length).collect())
     }
 
-    pub(super) async fn put(&mut self, bytes: &[u8]) -> Result<(), Hangup> {
+    pub(crate) async fn put(&mut self, bytes: &[u8]) -> Result<(), Hangup> {
         self.output.extend_from_slice(bytes);
         if self.output.len() >= GATHER { self.write_gathered().await } else { Ok(()) }
     }
 
-    pub(super) async fn put_line(&mut self, line: &str) -> Result<(), Hangup> {
+    pub(crate) async fn put_line(&mut self, line: &str) -> Result<(), Hangup> {
         self.put(line.as_bytes()).await?;
         self.put(b"\r\n").await
     }
 
     /// A piece of a literal.
-    pub(super) async fn put_piece(&mut self, piece: &Bytes) -> Result<(), Hangup> {
+    pub(crate) async fn put_piece(&mut self, piece: &Bytes) -> Result<(), Hangup> {
         if let Some(size) = self.split {
             self.flush().await?;
             for part in piece.chunks(size.max(1)) {
@@ -109,27 +109,28 @@ impl Wire {
     }
 
     /// Everything gathered leaves now.
-    pub(super) async fn flush(&mut self) -> Result<(), Hangup> {
+    pub(crate) async fn flush(&mut self) -> Result<(), Hangup> {
         self.write_gathered().await?;
         self.output = Vec::new();
         Ok(self.stream.flush().await?)
     }
 
     /// Sends `* BYE text` and ends.
-    pub(super) async fn bye(&mut self, text: &str) -> Hangup {
+    pub(crate) async fn bye(&mut self, text: &str) -> Hangup {
         let _ = self.put_line(&format!("* BYE {text}")).await;
         self.close().await
     }
 
     /// Ends politely: what was written arrives, TLS is closed.
-    pub(super) async fn close(&mut self) -> Hangup {
+    pub(crate) async fn close(&mut self) -> Hangup {
         let _ = self.flush().await;
         let _ = self.stream.shutdown().await;
         Hangup
     }
 
     /// Reads on without ever answering, until the client leaves.
-    pub(super) async fn stall(&mut self) -> Hangup {
+    pub(crate) async fn stall(&mut self) -> Hangup {
+        self.shared.record.stalls.fetch_add(1, Ordering::Relaxed);
         let mut ignored = [0; 1024];
         while matches!(self.stream.read(&mut ignored).await, Ok(read) if read > 0) {}
         Hangup

@@ -18,6 +18,7 @@ use crate::*;
 mod credentials;
 mod faults;
 mod mail;
+mod pop3;
 mod set_up;
 
 const MAILBOX: &str = "factures@contoso.example";
