@@ -1,10 +1,14 @@
-//! When next: the pause after a failure, and the time of the next look. Pure: no I/O, no clock, no randomness; jitter comes from the resource's uid.
+//! When next: the pause after a failure, and the time of the next look (by interval, or by a [`Calendar`]). Pure: no I/O, no clock, no randomness; jitter comes from the resource's uid.
+
+mod calendar;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::diagnosis::Retry;
+
+pub use calendar::{Calendar, CalendarProblem};
 
 /// First pause after a passing trouble.
 const SHORTEST: Duration = Duration::from_secs(5);

@@ -84,7 +84,7 @@ pub struct MailboxCollectorSpec {
         .message("write a duration from 1m to 24h, for example 5m"))]
     pub interval: Option<String>,
 
-    /// Looks at these times only, as a cron line of five fields. Instead of interval.
+    /// Looks at these times, as a cron line of five fields, and once when the operator starts or this object changes. Instead of interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 128), regex(pattern = r"^\S+( +\S+){4}$"))]
     pub schedule: Option<String>,
@@ -98,7 +98,7 @@ pub struct MailboxCollectorSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<bool>,
 
-    /// Beginning: all mail that is there. Now: only mail that arrives after this object was created. Default: Beginning.
+    /// Beginning: all mail that is there. Now: only mail that the server received after this object was created. Default: Beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), extend("enum" = ["Beginning", "Now"]))]
     pub start_from: Option<String>,
@@ -143,7 +143,7 @@ pub struct Credentials {
 #[serde(rename_all = "camelCase")]
 pub struct FolderSelection {
     /// Name as people write it, in plain UTF-8; levels are separated by /.
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^/]+(/[^/]+)*$"))]
     pub name: String,
 }
 

@@ -81,6 +81,9 @@ pub struct CursorFolder {
     #[serde(default)]
     #[schemars(range(min = 0, max = 4_294_967_295_i64))]
     pub uid_validity: i64,
+    /// Which epoch goes into placements, where it is not that of uidValidity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
     /// UIDs that need no more work, as an IMAP sequence-set; owed ones are exceptions to it.
     #[serde(default)]
     #[schemars(length(max = 262_144), regex(pattern = "^([0-9]+(:[0-9]+)?(,[0-9]+(:[0-9]+)?)*)?$"))]
@@ -199,6 +202,23 @@ pub struct Anchor {
     /// The first 8 bytes of its fingerprint, as hexadecimal digits.
     #[schemars(length(max = 64))]
     pub fingerprint: String,
+}
+
+/// What stands for a numbering in placements.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Epoch {
+    /// UIDVALIDITY when the numbering began.
+    #[schemars(range(min = 0, max = 4_294_967_295_i64))]
+    pub uid_validity: i64,
+    /// How often before a UIDVALIDITY was used again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4_294_967_295_i64))]
+    pub turn: Option<i64>,
+    /// UIDs from which on UIDs were given out anew.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(range(min = 0, max = 4_294_967_295_i64)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub again_from: Vec<i64>,
 }
 
 /// Where a numbering was first met.

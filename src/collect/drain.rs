@@ -3,7 +3,6 @@
 //!
 //! Recording overlaps with the next fetch: a cursor may be behind what the sink holds, never ahead of it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +12,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::careful::Careful;
-use super::delivery::{Delivering, Reconcile, Settled, Tried};
+use super::delivery::{Delivering, Settled, Tried};
 use super::fan::{Fan, SinkFault};
 use super::named;
 use super::settle::{Outcome, Settling, Work};
 use super::view::View;
 use super::{Collector, CollectorId, CursorStore, StoreError, Version};
-use crate::cursor::{Cursor, Folder, Owe, OwedReason, UidSet};
-use crate::sink;
+use crate::cursor::{Cursor, Owe, OwedReason, UidSet};
 use crate::source::{self, Refusal, Source};
 use crate::{cursor, diagnosis, entra};
 
@@ -34,20 +32,14 @@ const DRAIN_BYTES: u64 = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(60);
 /// A fetch under way when the task is cancelled has this long: the whole must end before the pod is killed.
 const LAST_FETCH: Duration = Duration::from_secs(20);
-/// Highest UID up to which old copies are matched with messages after a renumbering; the check holds 8 bytes a UID.
-const RECONCILED: u32 = 2_000_000;
 /// A fetch set starts at this many messages …
 const SET_START: u64 = 50;
 /// … and grows to this many …
 const SET_MESSAGES: u64 = 1_000;
 /// … or this many bytes, going by the mean so far.
 const SET_BYTES: u64 = 8 << 20;
-/// Widest window in which deferred messages are looked for together.
-const DEFERRED_WINDOW: u32 = 20_000;
-/// Fewer deferred messages than this may all be such as a sink refuses for what they are.
-const DEFERRED_FEW: u64 = 128;
-/// Longest text of a fetch set (RFC 7162 section 4 advises 8,192 bytes a command line).
-const SET_TEXT: usize = 8_000;
+/// How long after a throttle no set is asked for ahead.
+const THROTTLED_LASTS: Duration = Duration::from_secs(3_600);
 
 /// Why collecting stopped: a fact, which `diagnosis` gives a meaning.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +56,8 @@ pub(super) enum Failure {
     Store(#[from] StoreError),
     #[error("the cursor is full: {0:?}")]
     Full(cursor::Full),
+    #[error("no folder of the order exists")]
+    Missing(Vec<diagnosis::MissingFolder>),
 }
 
 /// The cursor as this task holds it: the claim, and what is not yet written.
@@ -71,7 +65,8 @@ pub(super) enum Failure {
 pub(super) struct Held {
     pub cursor: Cursor,
     version: Option<Version>,
-    dirty: bool,
+    pub dirty: bool,
+    urgent: bool,
     saved_at: Option<Instant>,
     holding: bool,
     /// The record's last process ended without saying so.
@@ -87,7 +82,7 @@ impl Held {
         };
         let careful = Careful::after(&mut cursor, store.ended_badly(), Timestamp::now());
         let dirty = careful.as_ref().is_some_and(Careful::changed);
-        Ok(Self { cursor, version, dirty, saved_at: None, holding: false, careful })
+        Ok(Self { cursor, version, dirty, urgent: false, saved_at: None, holding: false, careful })
     }
 
     /// Makes the claim by compare-and-swap, once, before the first delivery.
@@ -113,6 +108,7 @@ impl Held {
         }
         self.version = Some(store.save(id, &self.cursor, self.version.as_ref()).await?);
         self.dirty = false;
+        self.urgent = false;
         self.saved_at = Some(Instant::now());
         Ok(())
     }
@@ -143,6 +139,30 @@ impl Held {
         self.saved_at.map_or(Duration::ZERO, |at| store.pace().saturating_sub(at.elapsed()))
     }
 
+    /// Something was learnt that must be written before anything is delivered.
+    pub(super) fn must_save(&mut self) {
+        self.dirty = true;
+        self.urgent = true;
+    }
+
+    /// See [`Held::must_save`].
+    pub(super) fn urgent(&self) -> bool {
+        self.urgent
+    }
+
+    /// When the collector was first seen: now, where it is new. What was recorded was rounded up to a whole second.
+    pub(super) fn first_seen(&self, now: Timestamp) -> Timestamp {
+        self.cursor.first_seen().map_or(now, |time| time.checked_sub(Duration::from_secs(1)).unwrap_or(time))
+    }
+
+    /// These are none of our business.
+    pub(super) fn decide(&mut self, folder: &str, uids: &UidSet) {
+        if !uids.is_empty() {
+            self.cursor.folder_mut(folder).decide(uids);
+            self.dirty = true;
+        }
+    }
+
     pub(super) fn unsaved(&self) -> bool {
         self.dirty
     }
@@ -161,16 +181,28 @@ impl Held {
 pub(super) struct SetSize {
     messages: u64,
     mean_bytes: u64,
+    /// Until then no set is asked for ahead.
+    alone_until: Option<Instant>,
 }
 
 impl Default for SetSize {
     fn default() -> Self {
-        Self { messages: SET_START, mean_bytes: 1 }
+        Self { messages: SET_START, mean_bytes: 1, alone_until: None }
     }
 }
 
 impl SetSize {
-    fn next(&self) -> u64 {
+    /// Whether the next set may be asked for before this one has come: not while a message that breaks sessions is looked for.
+    pub(super) fn goes_ahead(&self) -> bool {
+        self.messages >= SET_START && self.alone_until.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// A server that asks for restraint is spared two commands at a time.
+    fn one_at_a_time(&mut self) {
+        self.alone_until = Some(Instant::now() + THROTTLED_LASTS);
+    }
+
+    pub(super) fn next(&self) -> u64 {
         self.messages.min(SET_BYTES / self.mean_bytes.max(1)).max(1)
     }
 
@@ -263,6 +295,7 @@ impl Pass<'_> {
             deferred = self.apply(settled, view, held, &mut done).or(deferred);
             held.save_if_due(self.store, &self.order.id).await?;
         }
+        view.flying = UidSet::new();
         held.save_if_due(self.store, &self.order.id).await?;
         (self.tell)(&done, view.pending(held));
         match (ended, deferred) {
@@ -284,31 +317,52 @@ impl Pass<'_> {
         let (mut asked, mut bytes) = (0, 0);
         // Owed ones fetched in this pass: the sink's answer may be on its way, so that they still seem to be owed.
         let mut tried = UidSet::new();
+        let mut ahead: Option<UidSet> = None;
+        let mut early = UidSet::new();
         loop {
-            if self.cancel.is_cancelled() || asked >= DRAIN_MESSAGES || bytes >= DRAIN_BYTES || began.elapsed() >= DRAIN_TIME {
-                done.more = true;
-                return Ok(());
-            }
-            let set = match self.pick(session, view, held, &tried, delivering.unanswered()).await {
-                // What was fetched in this pass may free room once it is recorded.
-                Err(Failure::Full(_)) if asked > 0 => {
-                    done.more = true;
-                    return Ok(());
-                }
-                picked => picked?,
-            };
-            let set = match set {
+            let set = match ahead.take() {
+                // Asked for already: the session takes nothing else before it.
                 Some(set) => set,
-                None if view.left_out > 0 => return Err(Failure::Full(cursor::Full::Names)),
-                None if view.unlisted.is_empty() => return Ok(()),
                 None => {
-                    view.list_next(session, held, Timestamp::now()).await?;
-                    continue;
+                    if self.cancel.is_cancelled() || asked >= DRAIN_MESSAGES || bytes >= DRAIN_BYTES || began.elapsed() >= DRAIN_TIME {
+                        done.more = true;
+                        return Ok(());
+                    }
+                    if session.announced() {
+                        // What arrives while a backlog drains goes before the rest of it.
+                        view.look(session, held, self.order, Timestamp::now()).await?;
+                    }
+                    let set = match self.pick(session, view, held, &tried, delivering.unanswered()).await {
+                        // What was fetched in this pass may free room once it is recorded.
+                        Err(Failure::Full(_)) if asked > 0 => {
+                            done.more = true;
+                            return Ok(());
+                        }
+                        picked => picked?,
+                    };
+                    let set = match set {
+                        Some(set) => set,
+                        None if view.left_out > 0 => return Err(Failure::Full(cursor::Full::Names)),
+                        None if view.unlisted.is_empty() => return Ok(()),
+                        None => {
+                            view.list_next(session, held, self.order, Timestamp::now()).await?;
+                            continue;
+                        }
+                    };
+                    let Some(set) = self.select(session, set, view, held).await? else { continue };
+                    held.hold(self.store, &self.order.id).await?;
+                    set
                 }
             };
-            held.hold(self.store, &self.order.id).await?;
+            let within = asked + set.len() < DRAIN_MESSAGES && bytes < DRAIN_BYTES / 2 && began.elapsed() < DRAIN_TIME;
+            if within && held.careful.is_none() && !session.announced() && !self.cancel.is_cancelled() {
+                ahead = self.next(view, held, &set, delivering.unanswered());
+                if let Some(next) = &ahead {
+                    session.ask_ahead(next.clone());
+                }
+            }
             Careful::before(held, &view.name, &set, self.store, &self.order.id).await?;
-            debug!(folder = view.name, messages = set.len(), "fetching");
+            debug!(folder = view.name, messages = set.len(), ahead = ahead.as_ref().map(UidSet::len), "fetching");
             let fetching = async {
                 tokio::select! {
                     fetched = session.fetch(&set, delivering) => fetched,
@@ -325,6 +379,7 @@ impl Pass<'_> {
             asked += set.len();
             bytes += given_bytes;
             tried = tried.union(&set);
+            view.flying = tried.clone();
             view.todo = view.todo.difference(&given);
             let settled = delivering.take();
             let mut deferred = self.apply(settled, view, held, done);
@@ -343,13 +398,17 @@ impl Pass<'_> {
                     if !held.careful.as_ref().is_some_and(Careful::searching) {
                         self.size.went_well(given.len(), given_bytes);
                     }
-                    let missing = set.difference(&given);
+                    let missing = set.difference(&given).difference(&early);
+                    early = given.difference(&set);
                     for uid in missing.iter() {
                         self.owe(view, held, uid, OwedReason::NotReceived);
                     }
                 }
                 Err(error) => {
                     self.size.went_wrong(set.len());
+                    if is_throttle(&error) {
+                        self.size.one_at_a_time();
+                    }
                     if set.len() == 1 && given.is_empty() && blames_the_message(&error) {
                         self.owe(view, held, set.first().unwrap_or_default(), OwedReason::SessionFailed);
                     }
@@ -357,52 +416,6 @@ impl Pass<'_> {
                 }
             }
             (self.tell)(done, view.pending(held));
-        }
-    }
-
-    /// The next fetch set: what some sinks have and others do not yet, then new mail in order, then what is owed and due (each alone), then the
-    /// backlog, newest first. `unanswered` messages may come back owed.
-    async fn pick<S: Source>(
-        &mut self,
-        session: &mut S,
-        view: &mut View,
-        held: &mut Held,
-        tried: &UidSet,
-        unanswered: u64,
-    ) -> Result<Option<UidSet>, Failure> {
-        let now = Timestamp::now();
-        let (full, room) = (held.cursor.full(), (held.cursor.room() as u64).saturating_sub(unanswered));
-        // 1 where the room is taken by messages that may yet be accepted: their answers come first, for a drain has few in flight.
-        let size = self.size.next().min(room.max(u64::from(full.is_none())));
-        let refuses = self.fan.refuses();
-        let folder = held.cursor.folder_mut(&view.name);
-        if refuses && let Some(suspect) = due(session, folder, view.named, tried, now, &mut held.dirty).await? {
-            return Ok(Some(suspect));
-        }
-        let waiting = folder.deferred().len();
-        if let Some(set) = deferred(session, folder, view.named, tried, self.size.next(), &mut held.dirty).await? {
-            // Where a sink refuses message after message, another one shows whether these few are to blame.
-            let probe = if refuses && tried.is_empty() && waiting < DEFERRED_FEW && room > 0 { 1 } else { 0 };
-            return Ok(Some(fit(set.union(&view.todo.take_highest(probe)))));
-        }
-        let mut fresh = view.todo.clone();
-        let baseline = folder.baseline().and_then(|baseline| baseline.uid_next).unwrap_or(1);
-        fresh.remove_range(0, baseline.saturating_sub(1));
-        if !fresh.is_empty() && full.is_none() {
-            return Ok(Some(fit(if refuses { fresh.take_highest(size) } else { fresh.take_lowest(size) })));
-        }
-        if let Some(owed) = due(session, folder, view.named, tried, now, &mut held.dirty).await? {
-            return Ok(Some(owed));
-        }
-        let backlog = match full {
-            None => view.todo.take_highest(size),
-            // What lies between closes gaps, so that the ranges become fewer.
-            Some(cursor::Full::Ranges) => folder.between(&view.todo).take_highest(self.size.next()),
-            Some(_) => UidSet::new(),
-        };
-        match full {
-            Some(full) if backlog.is_empty() && !view.todo.is_empty() => Err(Failure::Full(full)),
-            _ => Ok(if backlog.is_empty() { None } else { Some(fit(backlog)) }),
         }
     }
 
@@ -459,45 +472,10 @@ impl Pass<'_> {
             Owe::Quarantined { .. } => warn!(folder = view.name, uid, ?reason, "quarantined: left untouched on the server"),
         }
     }
+}
 
-    /// For messages that may lie in the sink under an older numbering: what is there, once a session.
-    async fn reconcile(&self, view: &mut View, held: &Held) -> Result<Option<Reconcile>, Failure> {
-        let Some(folder) = held.cursor.folder(&view.name) else { return Ok(None) };
-        let owed = folder.owed().keys().next().copied();
-        let lowest = view.todo.first().into_iter().chain(view.unlisted.first()).chain(owed).min();
-        if !lowest.is_some_and(|uid| folder.must_reconcile(uid)) {
-            return Ok(None);
-        }
-        if view.surveyed.is_none() {
-            view.surveyed = Some(match self.fan.survey().await {
-                Ok(any) => any,
-                Err(fault) => match *fault.error {
-                    // Old copies are not looked for among so many: extra copies then, never a loss.
-                    sink::Error::SurveyTooLarge { limit, .. } => {
-                        warn!(folder = view.name, limit, "the sink holds too many messages to look for earlier copies among them");
-                        false
-                    }
-                    _ => return Err(Failure::Sink(fault)),
-                },
-            });
-        }
-        // Above the bound old copies cannot be told from this numbering's own: extra copies then, never a loss.
-        let numbers = named::numbers(folder, view.top);
-        if view.surveyed != Some(true) || numbers.len() > u64::from(RECONCILED) {
-            return Ok(None);
-        }
-        let below = folder.baseline().and_then(|baseline| baseline.uid_next).unwrap_or(u32::MAX);
-        let own = match &view.own {
-            Some(own) => Arc::clone(own),
-            None => {
-                let numbering = named::numbering(&self.order.mailbox, folder);
-                // Up to millions of hashes: off the threads that serve other mailboxes.
-                let own = tokio::task::spawn_blocking(move || numbers.iter().map(|uid| numbering.placement(uid)).collect::<HashSet<_>>());
-                Arc::clone(view.own.insert(Arc::new(own.await.map_err(|_| self.fan.fault(sink::Error::Gone))?)))
-            }
-        };
-        Ok(Some(Reconcile { below, taken: folder.claims().collect(), own }))
-    }
+fn is_throttle(error: &source::Error) -> bool {
+    matches!(error, source::Error::Refused { text, .. } if diagnosis::throttle(text).is_some())
 }
 
 /// What the cursor knows of messages that were tried before.
@@ -507,60 +485,6 @@ fn tried(view: &View, held: &Held) -> Tried {
     Tried {
         has: owed.clone().filter(|owed| owed.has != 0).map(|owed| (owed.uid, owed.has)).collect(),
         refused: owed.filter(|owed| owed.reason == OwedReason::Rejected).map(|owed| owed.uid).collect(),
-    }
-}
-
-/// The next owed message that is due, alone; what is there no more is decided.
-async fn due<S: Source>(
-    session: &mut S,
-    folder: &mut Folder,
-    named: bool,
-    tried: &UidSet,
-    now: Timestamp,
-    dirty: &mut bool,
-) -> Result<Option<UidSet>, Failure> {
-    while let Some(uid) = folder.due(now).difference(&folder.deferred()).difference(tried).first() {
-        let listed = session.list(uid, uid).await?;
-        if !listed.is_empty() {
-            return Ok(Some(listed));
-        }
-        if named {
-            // A name that is lacking decides nothing.
-            break;
-        }
-        folder.decide(&UidSet::from_range(uid, uid));
-        *dirty = true;
-    }
-    Ok(None)
-}
-
-/// The next set of what some sinks have and others do not yet; what is there no more is decided.
-async fn deferred<S: Source>(
-    session: &mut S,
-    folder: &mut Folder,
-    named: bool,
-    tried: &UidSet,
-    size: u64,
-    dirty: &mut bool,
-) -> Result<Option<UidSet>, Failure> {
-    loop {
-        let mut set = folder.deferred().difference(tried).take_lowest(size);
-        let Some(first) = set.first() else { return Ok(None) };
-        // One listing shows whether they exist still, so that they must not lie far apart.
-        set.remove_range(first.saturating_add(DEFERRED_WINDOW), u32::MAX);
-        let listed = session.list(first, set.last().unwrap_or(first)).await?;
-        let gone = set.difference(&listed);
-        if !gone.is_empty() && !named {
-            folder.decide(&gone);
-            *dirty = true;
-        }
-        let set = set.intersection(&listed);
-        if !set.is_empty() {
-            return Ok(Some(set));
-        }
-        if named {
-            return Ok(None);
-        }
     }
 }
 
@@ -582,12 +506,4 @@ fn blames_the_message(error: &source::Error) -> bool {
 async fn overdue(cancel: &CancellationToken) {
     cancel.cancelled().await;
     sleep(LAST_FETCH).await;
-}
-
-/// As many of the set as a command line takes.
-fn fit(mut set: UidSet) -> UidSet {
-    while set.to_string().len() > SET_TEXT {
-        set = set.take_lowest(set.len() / 2);
-    }
-    set
 }

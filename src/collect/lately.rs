@@ -126,6 +126,8 @@ mod tests {
             folders: vec!["INBOX".into()],
             credential: Arc::new(credential),
             interval: Duration::from_secs(300),
+            schedule: None,
+            selection: super::super::Selection::default(),
             push: true,
             max_message_bytes: 1,
             after_delivery: None,

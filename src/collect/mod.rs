@@ -1,17 +1,27 @@
 //! Collecting from one mailbox: the work order, the loop, one bounded drain, and what is told of it.
 //! Knows sources and sinks by their traits, never Kubernetes: cursors come through [`CursorStore`].
 //!
-//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `view` (listing; `named`: POP3's unique-ids) → `drain` (one bounded pass over a session)
-//! → `delivery` (from FETCH responses to batches) → `fan` (from batches to the sinks) → `streak` (what a sink's refusals are about) → `settle`
-//! (what becomes of delivered messages on the server), `careful` (after a process that ended in mid-fetch).
+//! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `folders` (which of
+//! them next) → `view` (listing; `named`: POP3's unique-ids; `numbering`: whether UIDs mean what they meant; `screen` and `select`: which are taken) → `drain` (one bounded
+//! pass over a session; `pick`: what to fetch next, `reconcile`: what a
+//! sink may hold already) → `delivery` (from FETCH responses to batches) → `fan` (from batches to the sinks) →
+//! `streak` (what a sink's refusals are about) → `settle` (what becomes of delivered messages on the server), `careful` (after a process that
+//! ended in mid-fetch).
 
 mod careful;
 mod delivery;
 mod drain;
 mod fan;
+mod folders;
 mod lately;
 mod named;
+mod nearest;
+mod numbering;
 mod pace;
+mod pick;
+mod reconcile;
+mod screen;
+mod select;
 mod settle;
 mod streak;
 mod task;
@@ -31,12 +41,14 @@ use tokio::sync::Semaphore;
 
 pub use lately::Lately;
 pub use pace::Pacer;
+pub use select::{Glob, Selection, Start};
 pub use task::{End, Task, Wanted};
 
 use crate::admin::metrics::Metrics;
 use crate::cursor::Cursor;
 use crate::diagnosis::Diagnosis;
 use crate::entra;
+use crate::schedule::Calendar;
 use crate::sink::Spool;
 use crate::sink::file::FileRoot;
 use crate::source::{self, Session, Settle, imap, pop3};
@@ -133,8 +145,12 @@ pub struct Collector {
     pub credential: Arc<entra::Credential>,
     /// Longest time between two looks, 1 min to 24 h.
     pub interval: Duration,
+    /// Looks at these times instead of by `interval`; and once when the task starts.
+    pub schedule: Option<Calendar>,
     /// IDLE between looks.
     pub push: bool,
+    /// Which messages are taken.
+    pub selection: Selection,
     /// Longest message taken, in bytes.
     pub max_message_bytes: u64,
     /// What becomes of a message in the mailbox once it is delivered and recorded; `None`: it is kept as it is. Only mail delivered under such
@@ -190,7 +206,9 @@ impl Collector {
             folders,
             credential,
             interval,
+            schedule,
             push,
+            selection,
             max_message_bytes,
             after_delivery,
             sinks,
@@ -203,7 +221,9 @@ impl Collector {
             && *folders == other.folders
             && credential.same(&other.credential)
             && *interval == other.interval
+            && *schedule == other.schedule
             && *push == other.push
+            && *selection == other.selection
             && *max_message_bytes == other.max_message_bytes
             && *after_delivery == other.after_delivery
             && *sinks == other.sinks

@@ -62,7 +62,10 @@ pub(super) async fn open<S: Source>(
 /// The numbering of a folder, of either kind.
 pub(super) fn numbering(mailbox: &str, folder: &Folder) -> identity::Numbering {
     match folder.names() {
-        None => identity::Numbering::new(mailbox, folder.key(), folder.uid_validity()),
+        None => {
+            let epoch = folder.epoch();
+            identity::Numbering::new(mailbox, folder.key(), epoch.uid_validity).in_turn(epoch.turn, epoch.again_from)
+        }
         Some(names) => identity::Numbering::named(mailbox, folder.key(), folder.uid_validity(), names.given().clone()),
     }
 }

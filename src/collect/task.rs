@@ -15,6 +15,7 @@ use tracing::{Instrument, debug, info, info_span};
 
 use super::drain::{Drained, Failure, Held, Pass, SetSize};
 use super::fan::{Branch, Fan, SinkFault};
+use super::folders::Folders;
 use super::settle::Settling;
 use super::verbs;
 use super::view::View;
@@ -23,13 +24,15 @@ use crate::diagnosis::{self, Diagnosis};
 use crate::schedule;
 use crate::sink::Sink;
 use crate::sink::file::FileSink;
-use crate::source::{Access, Session, Source};
+use crate::source::{Session, Source};
 
 /// A session is renewed this long before its token ends, or after half the token's life where that is later.
 const TOKEN_MARGIN: Duration = Duration::from_secs(300);
 /// An IDLE is renewed within this time: Exchange drops quiet connections after about ten minutes (angus-mail#176).
 const IDLE_RENEWAL: Duration = Duration::from_secs(9 * 60);
 
+/// Folders without push are asked for no more often than this, and four times in an interval.
+const SHORTEST_ASKING: Duration = Duration::from_secs(60);
 /// A POP3 session shows nothing that came after it began, and settles only when it ends: a backlog is worked off in several.
 const LONGEST_POP3: Duration = Duration::from_secs(5 * 60);
 /// Looks in a row that found nothing, after which a server that keeps announcing mail …
@@ -240,44 +243,66 @@ impl Task {
         let order = Arc::clone(&self.order);
         let store = &*environment.cursors;
         let mut permit = Some(permit);
-        let folder = order.folders.first().map_or("INBOX", String::as_str);
+        let mut folders = Folders::new(&order.folders, self.failures);
         self.acting_on = self.poke.borrow_and_update().clone();
-        let access = if order.after_delivery.is_some() { Access::Select } else { Access::Examine };
-        let mut view = View::open(session, folder, access, held, &order.mailbox, Timestamp::now()).await?;
-        held.worked_with(&order.credential.client_id);
-        environment.lately.lock().unwrap_or_else(PoisonError::into_inner).opened(&order, Timestamp::now());
+        let mut rest = order.push && self.wanted == Wanted::Forever;
+        // Whether this look goes through every folder, and whether those that it leaves out were asked for.
+        let (mut all, mut asked) = (true, false);
+        let mut due = Due::new(&order);
         let mut in_vain = 0;
         let began = Instant::now();
         loop {
-            self.good(|progress| &mut progress.mailbox);
+            if all {
+                folders.look_at_all();
+                due = Due::new(&order);
+            }
             let mut collected = 0;
-            loop {
-                let drained = self.pass(session, &mut view, held, fan).await?;
+            while let Some(index) = folders.next(rest) {
+                let there = folders.visit(index, session, held, &order).await?;
+                self.tell_folders(&mut folders).await;
+                let others = folders.pending(held, Some(index));
+                let Some(view) = folders.view_mut(index).filter(|_| there) else { continue };
+                held.worked_with(&order.credential.client_id);
+                environment.lately.lock().unwrap_or_else(PoisonError::into_inner).opened(&order, Timestamp::now());
+                if held.urgent() {
+                    held.save(store, &order.id).await?;
+                }
+                let drained = self.pass(session, view, held, fan, others).await?;
                 collected += drained.collected;
                 if self.cancel.is_cancelled() {
                     return Ok(Next::End(End::Cancelled));
                 }
-                if !drained.more {
-                    break;
+                if drained.more {
+                    // Behind the other folders, and to the back of the queue, behind the mailboxes that wait for a turn.
+                    folders.ask(session).await?;
+                    folders.again(index);
+                    drop(permit.take());
+                    permit = self.turn().await;
+                    if permit.is_none() {
+                        return Ok(Next::End(End::Cancelled));
+                    }
+                    if order.protocol == Protocol::Pop3 && began.elapsed() > LONGEST_POP3 {
+                        return Ok(Next::Reconnect(Duration::ZERO));
+                    }
                 }
-                // To the back of the queue, behind the mailboxes that wait for a turn.
-                drop(permit.take());
-                permit = self.turn().await;
-                if permit.is_none() {
-                    return Ok(Next::End(End::Cancelled));
-                }
-                if order.protocol == Protocol::Pop3 && began.elapsed() > LONGEST_POP3 {
-                    return Ok(Next::Reconnect(Duration::ZERO));
-                }
-                view.look(session, held, Timestamp::now()).await?;
             }
-            self.looked(view.pending(held), held);
+            let missing = folders.missing();
+            if folders.none_there() {
+                return Err(Failure::Missing(missing));
+            }
+            environment.metrics.looked(missing.is_empty());
+            let complete = missing.is_empty() && (all || asked || folders.is_single());
+            self.looked(folders.pending(held, None), held, complete);
             if let Wanted::OnePass { .. } = self.wanted {
-                return Ok(Next::End(End::Done));
+                if missing.is_empty() {
+                    return Ok(Next::End(End::Done));
+                }
+                let diagnosis = self.diagnose(&diagnosis::Failure::Folders(&missing)).await;
+                return Ok(Next::End(End::Failed(Box::new(diagnosis))));
             }
             held.save_if_due(store, &order.id).await?;
             drop(permit.take());
-            if let Some(pause) = self.wait(session, &view, held, renewal).await? {
+            if let Some(pause) = self.wait(session, &folders, held, renewal, &due).await? {
                 return Ok(if self.cancel.is_cancelled() { Next::End(End::Cancelled) } else { Next::Reconnect(pause) });
             }
             in_vain = if collected == 0 { in_vain + 1 } else { 0 };
@@ -289,9 +314,19 @@ impl Task {
                 return Ok(Next::End(End::Cancelled));
             }
             self.probe(fan).await?;
+            let settling_due = self.settling.next_due().is_some_and(|at| at <= Instant::now());
+            all = settling_due || due.look.is_some_and(|at| at <= Instant::now()) || self.poke.has_changed().unwrap_or(false);
             // Read before the look that answers it.
             self.acting_on = self.poke.borrow_and_update().clone();
-            view.look(session, held, Timestamp::now()).await?;
+            asked = !all && due.ask <= Instant::now();
+            if !all {
+                folders.look_at_due(held, Timestamp::now());
+            }
+            if asked {
+                folders.ask(session).await?;
+                due.ask = Instant::now() + due.every;
+            }
+            rest = order.push;
         }
     }
 
@@ -309,7 +344,15 @@ impl Task {
         Ok(())
     }
 
-    async fn pass(&mut self, session: &mut Session, view: &mut View, held: &mut Held, fan: &Arc<Fan>) -> Result<Drained, Failure> {
+    /// One bounded pass over a folder, while so many messages are `pending` in others.
+    async fn pass(
+        &mut self,
+        session: &mut Session,
+        view: &mut View,
+        held: &mut Held,
+        fan: &Arc<Fan>,
+        others: u64,
+    ) -> Result<Drained, Failure> {
         let progress = &self.progress;
         let metrics = &self.environment.metrics;
         let mut before = Drained::default();
@@ -319,7 +362,7 @@ impl Task {
             metrics.collected(collected, bytes);
             progress.send_modify(|progress| {
                 progress.collected += collected;
-                progress.pending = pending;
+                progress.pending = pending + others;
                 if collected > 0 {
                     progress.last_message = Some(Timestamp::now());
                 }
@@ -347,25 +390,26 @@ impl Task {
         metrics.settled(drained.settling.settled, drained.settling.left);
         self.out_of_trouble();
         if drained.collected > 0 {
-            info!(
-                folder = order.folders.first().map(String::as_str),
-                messages = drained.collected,
-                bytes = drained.bytes,
-                more = drained.more,
-                "delivered"
-            );
+            info!(folder = view.name, messages = drained.collected, bytes = drained.bytes, more = drained.more, "delivered");
             self.good(|progress| &mut progress.sink);
         }
         Ok(drained)
     }
 
     /// Waits for the next reason to look on this session. `Some(pause)`: close it, and come back with a new one after the pause.
-    async fn wait(&mut self, session: &mut Session, view: &View, held: &Held, renewal: Instant) -> Result<Option<Duration>, Failure> {
+    async fn wait(
+        &mut self,
+        session: &mut Session,
+        folders: &Folders,
+        held: &Held,
+        renewal: Instant,
+        due: &Due,
+    ) -> Result<Option<Duration>, Failure> {
         let now = Timestamp::now();
         let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
-        let mut longest = schedule::next_look(self.order.interval, schedule::phase(&self.order.id.uid), now);
-        if let Some(due) = view.next_due(held) {
-            longest = longest.min(until(due).max(Duration::from_secs(1)));
+        let mut longest = due.look.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+        if let Some(owed) = folders.next_due(held) {
+            longest = longest.min(until(owed).max(Duration::from_secs(1)));
         }
         if !self.order.push {
             // Without push a connection kept open would only be one fewer for others.
@@ -380,6 +424,9 @@ impl Task {
         let left = renewal.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(Some(Duration::ZERO));
+        }
+        if !folders.is_single() {
+            longest = longest.min(due.ask.saturating_duration_since(Instant::now()));
         }
         let longest = longest.min(left).min(IDLE_RENEWAL);
         let interrupt = pin!(async {
@@ -418,6 +465,33 @@ impl Task {
         });
         let fan = Fan::new(branches.collect::<Result<_, _>>()?, environment.spool.clone());
         Ok(Arc::clone(self.fan.get_or_init(|| Arc::new(fan))))
+    }
+}
+
+/// When a session looks again although nothing was announced.
+struct Due {
+    /// At all folders; `None`: not by itself.
+    look: Option<Instant>,
+    /// For those that are not open.
+    ask: Instant,
+    /// How often for those.
+    every: Duration,
+}
+
+impl Due {
+    fn new(order: &Collector) -> Self {
+        let now = Instant::now();
+        let every = (order.interval / 4).clamp(SHORTEST_ASKING, IDLE_RENEWAL);
+        let wall = Timestamp::now();
+        let look = match &order.schedule {
+            None => Some(schedule::next_look(order.interval, schedule::phase(&order.id.uid), wall)),
+            Some(calendar) => {
+                let next = calendar.next(wall);
+                info!(next_look = next.map(tracing::field::display), "looks by schedule");
+                next.and_then(|at| Duration::try_from(at.duration_since(wall)).ok())
+            }
+        };
+        Self { look: look.and_then(|wait| now.checked_add(wait)), ask: now + every, every }
     }
 }
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::drain::{Failure, Held};
+use super::folders::Folders;
 use super::task::{End, Task, Wanted};
 use super::{Progress, Stage, StoreError};
 use crate::diagnosis::{self, Condition, Context, Diagnosis, Known, Retry};
@@ -56,6 +57,7 @@ impl Task {
             Failure::Full(full) => self.diagnose(&diagnosis::Failure::Full(*full)).await,
             Failure::Token(error) => self.diagnose(&diagnosis::Failure::Token(error)).await,
             Failure::Claims(claims) => self.diagnose(&diagnosis::Failure::Claims(claims)).await,
+            Failure::Missing(missing) => self.diagnose(&diagnosis::Failure::Folders(missing)).await,
             Failure::Source(error) => self.diagnose(&diagnosis::Failure::Source(error)).await,
             Failure::Sink(fault) => self.diagnose(&diagnosis::Failure::Sink { name: &fault.name, error: &fault.error }).await,
         };
@@ -109,7 +111,7 @@ impl Task {
         schedule::next_attempt(retry, failures, schedule::phase(&self.order.id.uid))
     }
 
-    async fn diagnose(&self, failure: &diagnosis::Failure<'_>) -> Diagnosis {
+    pub(super) async fn diagnose(&self, failure: &diagnosis::Failure<'_>) -> Diagnosis {
         let credential = &self.order.credential;
         let object_id = self.progress.borrow().service_principal.clone();
         // Read afresh: another mailbox of the app, or an earlier session of this one, may have worked since.
@@ -143,13 +145,24 @@ impl Task {
         diagnosis::diagnose(failure, &context)
     }
 
-    /// A complete look: the mailbox is in order.
-    pub(super) fn looked(&mut self, pending: u64, held: &Held) {
-        self.environment.metrics.looked(true);
+    /// How the folders of the order stand, once each was visited: all there, or which are not. The others are collected all the same.
+    pub(super) async fn tell_folders(&self, folders: &mut Folders) {
+        let Some(missing) = folders.news() else { return };
+        if missing.is_empty() {
+            return self.good(|progress| &mut progress.mailbox);
+        }
+        let diagnosis = self.diagnose(&diagnosis::Failure::Folders(&missing)).await;
+        self.progress.send_modify(|progress| progress.mailbox = Stage::Bad(Box::new(diagnosis)));
+    }
+
+    /// A look has ended; `complete`: at every folder of the order.
+    pub(super) fn looked(&mut self, pending: u64, held: &Held, complete: bool) {
         let request = self.acting_on.clone();
         let quarantined = held.cursor.quarantined() as u64;
         self.progress.send_modify(|progress| {
-            progress.last_fetch = Some(Timestamp::now());
+            if complete {
+                progress.last_fetch = Some(Timestamp::now());
+            }
             progress.pending = pending;
             progress.quarantined = quarantined;
             progress.handled_request = request.or(progress.handled_request.take());

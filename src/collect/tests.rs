@@ -19,6 +19,11 @@ use crate::source::{Access, Day, Head, Intake, Opened, Settle, Source, Wake};
 /// A mailbox of messages that each hold their UID as text.
 struct Mailbox(UidSet);
 
+async fn opened(session: &mut Mailbox, held: &mut Held, order: &Collector) -> Result<View, crate::source::Error> {
+    let opened = session.open("INBOX", Access::Examine).await?;
+    View::opened(session, "INBOX", &opened, held, order, Timestamp::now()).await
+}
+
 impl Source for Mailbox {
     async fn open(&mut self, _folder: &str, _access: Access) -> Result<Opened, crate::source::Error> {
         Ok(Opened { uid_validity: 1, uid_next: Some(self.0.last().unwrap_or(0) + 1), exists: self.0.len() as u32, read_only: true })
@@ -192,7 +197,9 @@ impl Stage {
             folders: vec!["INBOX".into()],
             credential: Arc::new(credential),
             interval: Duration::from_secs(300),
+            schedule: None,
             push: false,
+            selection: Selection::default(),
             max_message_bytes: 1 << 20,
             after_delivery: None,
             sinks: Vec::new(),
@@ -224,7 +231,7 @@ impl Stage {
         held.cursor.serve(&self.fan.names());
         self.fan.remember(held.cursor.refused_of_late(Timestamp::now()));
         let mut session = Mailbox(self.mailbox.clone());
-        let mut view = View::open(&mut session, "INBOX", Access::Examine, &mut held, &self.order.mailbox, Timestamp::now()).await?;
+        let mut view = opened(&mut session, &mut held, &self.order).await?;
         let (mut size, cancel, mut tell) = (SetSize::default(), CancellationToken::new(), |_: &Drained, _| {});
         let mut collected = 0;
         loop {
@@ -247,7 +254,7 @@ impl Stage {
             if !drained.more {
                 return Ok(collected);
             }
-            view.look(&mut session, &mut held, Timestamp::now()).await?;
+            view.look(&mut session, &mut held, &self.order, Timestamp::now()).await?;
         }
     }
 

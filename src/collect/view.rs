@@ -5,12 +5,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tracing::warn;
 
 use super::drain::Held;
-use super::named;
+use super::{Collector, named, numbering, screen};
 use crate::cursor::{Folder, Numbering, UidSet};
-use crate::source::{self, Access, Source};
+use crate::source::{self, Opened, Source};
 
 /// Widest window: as many numbers as one search result may hold.
 const WIDEST: u32 = 320_000;
@@ -23,6 +22,10 @@ pub(super) struct View {
     pub uid_validity: u32,
     /// Listed, neither decided nor owed: the work.
     pub todo: UidSet,
+    /// Fetched in this pass: the sinks' answers may be on their way, so that a listing must not take them for work.
+    pub flying: UidSet,
+    /// Of the work, the ones that their header is known to select.
+    pub chosen: UidSet,
     /// Not yet listed in this session.
     pub unlisted: UidSet,
     /// The highest UID known of.
@@ -40,66 +43,107 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Opens the folder and tells the cursor of its numbering.
-    pub(super) async fn open<S: Source>(
+    fn new(name: &str, uid_validity: u32, unlisted: UidSet, top: u32, window: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            uid_validity,
+            todo: UidSet::new(),
+            flying: UidSet::new(),
+            chosen: UidSet::new(),
+            unlisted,
+            top,
+            window,
+            own: None,
+            surveyed: None,
+            named: false,
+            left_out: 0,
+        }
+    }
+
+    /// The folder that was just opened: tells the cursor of its numbering, and lists.
+    pub(super) async fn opened<S: Source>(
         session: &mut S,
         name: &str,
-        access: Access,
+        opened: &Opened,
         held: &mut Held,
-        mailbox: &str,
+        order: &Collector,
         now: Timestamp,
     ) -> Result<Self, source::Error> {
-        let opened = session.open(name, access).await?;
         if session.names().is_some() {
-            let (name, uid_validity, window) = (name.to_owned(), opened.uid_validity, u32::MAX);
-            let (todo, unlisted) = (UidSet::new(), UidSet::new());
-            let mut view =
-                Self { name, uid_validity, todo, unlisted, top: 0, window, own: None, surveyed: None, named: false, left_out: 0 };
-            named::open(session, &mut view, held, mailbox, now).await?;
+            let mut view = Self::new(name, opened.uid_validity, UidSet::new(), 0, u32::MAX);
+            named::open(session, &mut view, held, &order.mailbox, now).await?;
             return Ok(view);
         }
+        numbering::settle(session, name, opened, held, order, now).await?;
         let folder = held.cursor.folder_mut(name);
-        if folder.opened(opened.uid_validity, opened.uid_next, now) == Numbering::Renumbered {
-            warn!(
-                folder = name,
-                uid_validity = opened.uid_validity,
-                "the server has renumbered the folder: comparing with what was delivered"
-            );
-        }
         let top = opened.uid_next.map_or(0, |next| next.saturating_sub(1));
         let unlisted = folder.undecided(top);
         let window = if opened.exists <= WINDOW { u32::MAX } else { WINDOW };
-        let (name, uid_validity) = (name.to_owned(), opened.uid_validity);
-        let mut view =
-            Self { name, uid_validity, todo: UidSet::new(), unlisted, top, window, own: None, surveyed: None, named: false, left_out: 0 };
+        let mut view = Self::new(name, opened.uid_validity, unlisted, top, window);
         // Opening tells what is new, so that the first listing may go to what was there before; together they are a look. Each message has a
         // UID below UIDNEXT: one that leaves too few for those that exist is no more believed than none.
         if opened.uid_next.is_none_or(|next| next <= opened.exists) {
-            view.list_new(session, held, now).await?;
+            view.list_new(session, held, order, now).await?;
         } else {
-            view.list_next(session, held, now).await?;
+            view.list_next(session, held, order, now).await?;
         }
         Ok(view)
     }
 
-    /// Lists what the server has got since the last look, and the young gaps again. Where messages have names, a session shows what was there
-    /// when it began and no more.
-    pub(super) async fn look<S: Source>(&mut self, session: &mut S, held: &mut Held, now: Timestamp) -> Result<(), source::Error> {
-        if self.named { Ok(()) } else { self.list_new(session, held, now).await }
+    /// The folder was opened again: goes on where it was, or anew where the server has renumbered it.
+    pub(super) async fn reopened<S: Source>(
+        &mut self,
+        session: &mut S,
+        opened: &Opened,
+        held: &mut Held,
+        order: &Collector,
+        now: Timestamp,
+    ) -> Result<(), source::Error> {
+        let doubtful = opened.uid_validity != self.uid_validity
+            || held.cursor.folder_mut(&self.name).opened(opened.uid_validity, opened.uid_next, now) != Numbering::Same;
+        if doubtful {
+            *self = Self::opened(session, &self.name, opened, held, order, now).await?;
+            return Ok(());
+        }
+        self.list_new(session, held, order, now).await
     }
 
-    async fn list_new<S: Source>(&mut self, session: &mut S, held: &mut Held, now: Timestamp) -> Result<(), source::Error> {
+    /// Lists what the server has got since the last look, and the young gaps again. Where messages have names, a session shows what was there
+    /// when it began and no more.
+    pub(super) async fn look<S: Source>(
+        &mut self,
+        session: &mut S,
+        held: &mut Held,
+        order: &Collector,
+        now: Timestamp,
+    ) -> Result<(), source::Error> {
+        if self.named { Ok(()) } else { self.list_new(session, held, order, now).await }
+    }
+
+    async fn list_new<S: Source>(
+        &mut self,
+        session: &mut S,
+        held: &mut Held,
+        order: &Collector,
+        now: Timestamp,
+    ) -> Result<(), source::Error> {
         let folder = held.cursor.folder_mut(&self.name);
-        let gaps = folder.undecided(self.top).difference(&self.todo).difference(&self.unlisted);
+        let gaps = folder.undecided(self.top).difference(&self.todo).difference(&self.unlisted).difference(&self.flying);
         let low = gaps.first().unwrap_or(self.top.saturating_add(1)).max(1);
         let listed = session.list(low, u32::MAX).await?;
         self.top = self.top.max(listed.last().unwrap_or(0));
-        self.todo = self.todo.union(&folder.listed(low, u32::MAX, &listed, now));
-        Ok(())
+        let found = folder.listed(low, u32::MAX, &listed, now);
+        self.take(session, found, held, order, now).await
     }
 
     /// Lists the next window of what was there before, newest first.
-    pub(super) async fn list_next<S: Source>(&mut self, session: &mut S, held: &mut Held, now: Timestamp) -> Result<(), source::Error> {
+    pub(super) async fn list_next<S: Source>(
+        &mut self,
+        session: &mut S,
+        held: &mut Held,
+        order: &Collector,
+        now: Timestamp,
+    ) -> Result<(), source::Error> {
         let (Some(lowest), Some(high)) = (self.unlisted.first(), self.unlisted.last()) else { return Ok(()) };
         let low = lowest.max(high.saturating_sub(self.window - 1));
         // The first window reaches up to what arrived since the folder was opened.
@@ -107,13 +151,35 @@ impl View {
         let listed = session.list(low, high).await?;
         self.top = self.top.max(listed.last().unwrap_or(0));
         let folder = held.cursor.folder_mut(&self.name);
-        self.todo = self.todo.union(&folder.listed(low, high, &listed, now));
+        let found = folder.listed(low, high, &listed, now);
+        self.take(session, found, held, order, now).await?;
         self.unlisted.remove_range(low, high);
         // Sparse numbers are crossed in longer strides; one result stays within what a search may bring.
         if self.window < u32::MAX {
             let sparse = listed.len() < u64::from(WINDOW) / 4;
             self.window = if sparse { self.window.saturating_mul(2).min(WIDEST) } else { WINDOW };
         }
+        Ok(())
+    }
+
+    /// Puts what was found to the work, but for what is too old for the order: that is decided.
+    async fn take<S: Source>(
+        &mut self,
+        session: &mut S,
+        found: UidSet,
+        held: &mut Held,
+        order: &Collector,
+        now: Timestamp,
+    ) -> Result<(), source::Error> {
+        let mut found = found.difference(&self.todo).difference(&self.flying);
+        if !found.is_empty()
+            && let Some(since) = order.selection.since(held.first_seen(now), now)
+        {
+            let old = screen::too_old(session, &found, since).await?;
+            held.decide(&self.name, &old);
+            found = found.difference(&old);
+        }
+        self.todo = self.todo.union(&found);
         Ok(())
     }
 

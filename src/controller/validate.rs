@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 
 use super::status::bounded;
 use crate::api::{AppRegistration, MailboxCollector, MailboxCollectorSpec};
-use crate::collect::{Collector, CollectorId, NamedSink, Protocol, Verb};
+use crate::collect::{Collector, CollectorId, NamedSink, Protocol, Selection, Verb};
+use crate::schedule::Calendar;
 use crate::source::Settle;
 
 pub use conflict::conflict;
@@ -40,6 +41,8 @@ pub const SHORTEST_INTERVAL: Duration = Duration::from_secs(60);
 pub const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Longest message taken, in bytes: Exchange Online's upper limit of 150 MB for a mailbox (Microsoft: "Exchange Online limits").
 pub const DEFAULT_MAX_MESSAGE_BYTES: u64 = 157_286_400;
+/// Most that `spec.limits.maxMessageBytes` may say.
+pub const LARGEST_MAX_MESSAGE_BYTES: u64 = 1 << 30;
 /// Longest `requestedAt` annotation, in bytes; it is echoed in status.
 pub const LONGEST_REQUEST: usize = 256;
 
@@ -128,11 +131,13 @@ fn order(object: &MailboxCollector, spec: Spec, credential: crate::entra::Creden
         generation: object.metadata.generation.unwrap_or_default(),
         mailbox: spec.mailbox,
         protocol: spec.protocol,
-        folders: vec![INBOX.to_owned()],
+        folders: spec.folders,
         credential: Arc::new(credential),
         interval: spec.interval,
+        schedule: spec.schedule,
         push: spec.push,
-        max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+        selection: spec.selection,
+        max_message_bytes: spec.max_message_bytes,
         after_delivery: spec.after_delivery,
         sinks: spec.sinks,
         requested_at: spec.requested_at,
@@ -176,7 +181,7 @@ pub enum Credentials {
 }
 
 /// What a resource says by itself, validated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// Which resource.
     pub id: CollectorId,
@@ -184,12 +189,20 @@ pub struct Spec {
     pub mailbox: String,
     /// How it is read.
     pub protocol: Protocol,
+    /// Folders, UTF-8 names, at least one, none twice.
+    pub folders: Vec<String>,
     /// Where its credential is, in its namespace.
     pub credentials: Credentials,
     /// Longest time between two looks.
     pub interval: Duration,
+    /// Looks at these times instead.
+    pub schedule: Option<Calendar>,
     /// IDLE between looks.
     pub push: bool,
+    /// Which messages are taken.
+    pub selection: Selection,
+    /// Longest message taken, in bytes.
+    pub max_message_bytes: u64,
     /// What becomes of delivered messages; `None`: they are kept.
     pub after_delivery: Option<Settle>,
     /// Where mail goes.
@@ -209,15 +222,31 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     })?;
     let protocol = mail::protocol(spec)?;
     let credentials = credentials(spec)?;
-    mail::folders(spec)?;
-    let interval = mail::interval(spec)?;
-    mail::beginning(spec)?;
-    mail::selection(spec)?;
+    let folders = mail::folders(spec)?;
+    let (interval, schedule) = (mail::interval(spec)?, mail::schedule(spec)?);
+    let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let selection = mail::selection(spec, created)?;
+    let max_message_bytes = mail::max_message_bytes(spec)?;
     let after_delivery = mail::after_delivery(spec)?;
     let sinks = sinks::sinks(spec, &id.namespace, options)?;
     let (requested_at, verb) = verbs::asked(object, &sinks)?;
-    let push = spec.push.unwrap_or(protocol == Protocol::Imap);
-    Ok(Spec { id, mailbox, protocol, credentials, interval, push, after_delivery, sinks, requested_at, verb })
+    let push = spec.push.unwrap_or(protocol == Protocol::Imap && schedule.is_none());
+    Ok(Spec {
+        id,
+        mailbox,
+        protocol,
+        folders,
+        credentials,
+        interval,
+        schedule,
+        push,
+        selection,
+        max_message_bytes,
+        after_delivery,
+        sinks,
+        requested_at,
+        verb,
+    })
 }
 
 fn wrong(field: &str, value: Excerpt<'_>, problem: impl std::fmt::Display, way_out: &'static str) -> Error {

@@ -18,6 +18,10 @@ use super::{Names, UidSet};
 
 pub use self::named::{ABSENCE_LASTS, NamedListing};
 
+mod numbering;
+
+pub use numbering::{Epoch, Numbering, Recognised, Sighting};
+
 /// Most old copies that may stand for messages of the present numbering.
 pub const MAX_CLAIMS: usize = 8_000;
 /// Anchors kept.
@@ -32,17 +36,6 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 const INCIDENT_LASTS: SignedDuration = SignedDuration::from_hours(1);
 /// How long an attachment scanner's placeholder may stand before the message is quarantined.
 const SCAN_LASTS: SignedDuration = SignedDuration::from_hours(24);
-
-/// What opening a folder said about its numbering.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Numbering {
-    /// Nothing was remembered: reconcile what is below the baseline.
-    First,
-    /// The numbering goes on.
-    Same,
-    /// UIDs mean other messages now; everything remembered is forgotten: reconcile what is below the baseline.
-    Renumbered,
-}
 
 /// Why a message that was listed is not delivered yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -163,7 +156,7 @@ pub struct Baseline {
     /// UIDNEXT then; messages below it may lie in the sink under another name. `None`: the server did not say, so any may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid_next: Option<u32>,
-    /// When.
+    /// When the folder was first met, in whatever numbering.
     pub time: Timestamp,
 }
 
@@ -174,6 +167,9 @@ pub struct Folder {
     name: String,
     key: String,
     uid_validity: u32,
+    /// `None`: that of `uid_validity`, in its first turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<Epoch>,
     /// Covers the owed UIDs as well: they are its exceptions, so that scattered ones do not break it into ranges.
     decided: UidSet,
     #[serde(serialize_with = "owed_as_list", skip_serializing_if = "BTreeMap::is_empty")]
@@ -198,11 +194,12 @@ pub struct Folder {
 }
 
 impl Folder {
-    pub(super) fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str, key: String) -> Self {
         Self {
             name: name.to_owned(),
-            key: name.to_owned(),
+            key,
             uid_validity: 0,
+            epoch: None,
             decided: UidSet::new(),
             owed: BTreeMap::new(),
             unsettled: UidSet::new(),
@@ -221,9 +218,13 @@ impl Folder {
         &self.name
     }
 
-    /// The name that goes into placements: the first one that the folder had.
+    /// The name that goes into placements: the first one that the folder had, unless another folder had it before.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    pub(super) fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
     }
 
     /// The validity of the numbering remembered; 0 before the first.
@@ -259,24 +260,6 @@ impl Folder {
     /// Where the present numbering was first met.
     pub fn baseline(&self) -> Option<&Baseline> {
         self.baseline.as_ref()
-    }
-
-    /// Takes note of the numbering that the server announced when the folder was opened (RFC 9051 section 2.3.1.1).
-    ///
-    /// Another UIDVALIDITY, or a UIDNEXT at or below a UID that was given out before, means that UIDs name other messages now: everything of
-    /// the old numbering is forgotten, so that each message is listed and taken anew (the sink tells which it already holds).
-    pub fn opened(&mut self, uid_validity: u32, uid_next: Option<u32>, now: Timestamp) -> Numbering {
-        let numbering = if self.baseline.is_none() {
-            Numbering::First
-        } else if self.names.is_some() || uid_validity != self.uid_validity || uid_next.is_some_and(|next| self.highest() >= next) {
-            Numbering::Renumbered
-        } else {
-            return Numbering::Same;
-        };
-        let (name, key) = (std::mem::take(&mut self.name), std::mem::take(&mut self.key));
-        *self = Self { key, uid_validity, baseline: Some(Baseline { uid_next, time: whole_seconds(now) }), ..Self::new("") };
-        self.name = name;
-        numbering
     }
 
     /// Whether the sink may hold this message under the name of another numbering: it was there when the present one was first met.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-use super::{Cursor, Folder, Numbering, Owe, OwedReason, UidSet};
+use super::{Cursor, Folder, Numbering, Owe, OwedReason, Recognised, UidSet};
 
 const INBOX: &str = "INBOX";
 /// Narrower than most histories, so that windows matter.
@@ -184,7 +184,9 @@ impl World {
             self.folder().settled(&unsettled);
         }
         let (uid_validity, uid_next) = (self.uid_validity, self.uid_next);
-        let _numbering: Numbering = self.folder().opened(uid_validity, Some(uid_next), now);
+        if self.folder().opened(uid_validity, Some(uid_next), now) == Numbering::Doubtful {
+            let _renumbered: Recognised = self.folder().recognised(uid_validity, Some(uid_next), &BTreeMap::new(), now);
+        }
         let mut work = UidSet::new();
         let mut low = 1;
         while low < self.uid_next {

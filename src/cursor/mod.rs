@@ -15,8 +15,8 @@ mod history_tests;
 mod tests;
 
 pub use folder::{
-    ABSENCE_LASTS, Anchor, Baseline, Ended, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, NamedListing, Numbering, Owe, Owed, OwedReason,
-    Quarantined, YOUNG,
+    ABSENCE_LASTS, Anchor, Baseline, Ended, Epoch, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, NamedListing, Numbering, Owe, Owed,
+    OwedReason, Quarantined, Recognised, Sighting, YOUNG,
 };
 pub use names::{FIRST_GIVEN, MAX_NAMES, MAX_SHARED, Name, Names, Numbered, TooManyShared};
 pub use uid_set::{MAX_TEXT, ParseError, UidSet};
@@ -34,6 +34,9 @@ pub const MAX_UNSETTLED_RANGES: usize = 256;
 pub const MAX_OWED: usize = 2_000;
 /// Most quarantined messages in one cursor (law 9).
 pub const MAX_QUARANTINED: usize = 1_000;
+
+/// Most folders in one cursor: a spec has as many.
+pub const MAX_FOLDERS: usize = 64;
 
 /// Longest JSON form of one owed or quarantined message, in bytes; a test holds it against the longest values.
 const ENTRY_BYTES: usize = 192;
@@ -120,11 +123,43 @@ impl Cursor {
     /// What is remembered of the folder `name`, nothing at first.
     pub fn folder_mut(&mut self, name: &str) -> &mut Folder {
         let at = self.folders.iter().position(|folder| folder.name() == name).unwrap_or_else(|| {
-            self.folders.push(Folder::new(name));
+            let key = self.free_key(name);
+            self.folders.push(Folder::new(name, key));
             self.folders.len() - 1
         });
         #[expect(clippy::indexing_slicing, reason = "the position was found or made just above")]
         &mut self.folders[at]
+    }
+
+    /// The name itself, unless a folder that bore it once still has placements under it. No folder's name has `//` in it.
+    fn free_key(&self, name: &str) -> String {
+        let taken = |key: &str| self.folders.iter().any(|folder| folder.key() == key);
+        let mut key = name.to_owned();
+        let mut number = 2_u32;
+        while taken(&key) {
+            key = format!("{name}//{number}");
+            number = number.saturating_add(1);
+        }
+        key
+    }
+
+    /// The folder remembered as `from` is called `to` now; its key stays, and so do its placements. What little was remembered of `to` goes.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if from == to || self.folder(from).is_none() {
+            return;
+        }
+        self.folders.retain(|folder| folder.name() != to);
+        if let Some(folder) = self.folders.iter_mut().find(|folder| folder.name() == from) {
+            folder.rename(to);
+        }
+    }
+
+    /// Forgets folders that are no longer `wanted`, the longest known first, while there are more than [`MAX_FOLDERS`].
+    pub fn forget_unwanted(&mut self, wanted: &[String]) {
+        while self.folders.len() > MAX_FOLDERS {
+            let Some(at) = self.folders.iter().position(|folder| !wanted.iter().any(|name| name == folder.name())) else { return };
+            self.folders.remove(at);
+        }
     }
 
     /// Every folder remembered, to be changed.
@@ -164,6 +199,11 @@ impl Cursor {
                 .min(MAX_OWED.saturating_sub(self.owed()))
                 .min(MAX_QUARANTINED.saturating_sub(self.quarantined())),
         }
+    }
+
+    /// When the first of the folders was met; `None` before any was.
+    pub fn first_seen(&self) -> Option<Timestamp> {
+        self.folders.iter().filter_map(Folder::baseline).map(|baseline| baseline.time).min()
     }
 
     /// Messages quarantined, in all folders.

@@ -1,5 +1,7 @@
 //! Single rules of the cursor, by example.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
@@ -68,14 +70,19 @@ fn a_record_edited_by_hand_is_read_without_loss_or_refused() {
     }
 }
 
+fn renumbered(folder: &mut Folder, uid_validity: u32, uid_next: Option<u32>, minutes: i64) {
+    assert_eq!(folder.opened(uid_validity, uid_next, at(minutes)), Numbering::Doubtful);
+    assert_eq!(folder.recognised(uid_validity, uid_next, &BTreeMap::new(), at(minutes)), Recognised::Renumbered);
+}
+
 #[test]
-fn a_changed_numbering_forgets_everything_and_keeps_the_key() {
+fn a_changed_numbering_that_no_anchor_confirms_forgets_everything_and_keeps_the_key() {
     for (uid_validity, uid_next, expected) in [
         (7, Some(1_001), Numbering::Same),
         (7, None, Numbering::Same),
-        (8, Some(1_001), Numbering::Renumbered),
-        (8, None, Numbering::Renumbered),
-        (7, Some(900), Numbering::Renumbered),
+        (8, Some(1_001), Numbering::Doubtful),
+        (8, None, Numbering::Doubtful),
+        (7, Some(900), Numbering::Doubtful),
         (7, Some(901), Numbering::Same),
     ] {
         let mut cursor = opened();
@@ -86,15 +93,153 @@ fn a_changed_numbering_forgets_everything_and_keeps_the_key() {
         inbox.anchor(5, [1; 8]);
         assert!(inbox.claim([1; 8]));
         assert_eq!(inbox.opened(uid_validity, uid_next, at(5)), expected, "{uid_validity} {uid_next:?}");
-        if expected == Numbering::Renumbered {
+        assert_eq!(inbox.decided(), &set("1:900"), "a doubt changes nothing");
+        if expected == Numbering::Doubtful {
+            renumbered(inbox, uid_validity, uid_next, 5);
             assert_eq!((inbox.name(), inbox.key(), inbox.uid_validity()), ("INBOX", "INBOX", uid_validity));
             assert!(inbox.decided().is_empty() && inbox.owed().is_empty() && inbox.quarantined().is_empty());
             assert!(inbox.anchors().next().is_none() && inbox.claims().next().is_none());
-            assert_eq!(inbox.baseline(), Some(&Baseline { uid_next, time: at(5) }));
-        } else {
-            assert_eq!(inbox.decided(), &set("1:900"));
+            assert_eq!(inbox.baseline(), Some(&Baseline { uid_next, time: at(0) }));
         }
     }
+}
+
+/// A folder that has decided 1 to 100 and remembers the last 32 of them.
+fn anchored(cursor: &mut Cursor) -> &mut Folder {
+    let inbox = cursor.folder_mut("INBOX");
+    inbox.decide(&set("1:100"));
+    (69..=100).for_each(|uid| inbox.anchor(uid, [uid as u8; 8]));
+    inbox
+}
+
+fn seen(uids: impl IntoIterator<Item = u32>) -> BTreeMap<u32, Sighting> {
+    uids.into_iter().map(|uid| (uid, Sighting { fingerprint: [uid as u8; 8], by_message_id: true })).collect()
+}
+
+#[test]
+fn a_numbering_is_kept_where_enough_anchors_are_what_they_were_and_none_is_another() {
+    let another = |uid| (uid, Sighting { fingerprint: [0; 8], by_message_id: true });
+    let by_date = |uid| (uid, Sighting { fingerprint: [uid as u8; 8], by_message_id: false });
+    let mut rows = vec![
+        (seen(69..=100), true),
+        (seen(69..=88), true),
+        (seen(69..=87), false),
+        (seen([]), false),
+        ((69..=100).map(by_date).collect(), false),
+    ];
+    let mut one_differs = seen(69..=100);
+    one_differs.extend([another(100)]);
+    rows.push((one_differs, false));
+    for (seen, kept) in rows {
+        let mut cursor = opened();
+        let inbox = anchored(&mut cursor);
+        assert_eq!(inbox.opened(9, Some(1_001), at(5)), Numbering::Doubtful);
+        let expected = if kept { Recognised::Kept } else { Recognised::Renumbered };
+        assert_eq!(inbox.recognised(9, Some(1_001), &seen, at(5)), expected, "{seen:?}");
+        assert_eq!((inbox.uid_validity(), inbox.decided().is_empty()), (9, !kept));
+        // Placements go on as they were; a numbering with nothing in common has its own.
+        assert_eq!(inbox.epoch().uid_validity, if kept { 7 } else { 9 });
+        assert_eq!(inbox.opened(9, Some(1_001), at(6)), Numbering::Same);
+    }
+    let mut cursor = opened();
+    let inbox = cursor.folder_mut("INBOX");
+    inbox.decide(&set("1:5"));
+    (1..=5).for_each(|uid| inbox.anchor(uid, [uid as u8; 8]));
+    assert!(inbox.is_recognised_by(&seen(1..=4)) && !inbox.is_recognised_by(&seen(1..=3)), "four in five of the few there are");
+}
+
+#[test]
+fn uids_that_will_be_given_out_again_are_forgotten_and_get_another_turn() {
+    let mut cursor = opened();
+    let inbox = anchored(&mut cursor);
+    let _again = inbox.owe(97, OwedReason::Empty, at(0));
+    let _given_up = inbox.owe(98, OwedReason::TooLarge, at(0));
+    // Of 69 to 100 the server has lost what was above 95.
+    assert_eq!(inbox.opened(7, Some(96), at(5)), Numbering::Doubtful);
+    assert_eq!(inbox.recognised(7, Some(96), &seen(69..=95), at(5)), Recognised::KeptBelow(96));
+    assert_eq!((inbox.decided(), inbox.owed().len(), inbox.quarantined().len()), (&set("1:95"), 0, 0));
+    assert_eq!(inbox.epoch(), Epoch { uid_validity: 7, turn: 0, again_from: vec![96] });
+    assert_eq!(inbox.opened(7, Some(96), at(6)), Numbering::Same);
+    let read: Cursor = serde_json::from_str(&serde_json::to_string(&cursor).unwrap()).unwrap();
+    assert_eq!(read, cursor);
+}
+
+#[test]
+fn in_a_restored_mailbox_only_what_came_after_the_backup_is_forgotten() {
+    let another = |uid| (uid, Sighting { fingerprint: [0; 8], by_message_id: true });
+    // Restored to 95, and three messages have come since.
+    let mut restored = seen(69..=95);
+    restored.extend((96..=98).map(another));
+    let mut cursor = opened();
+    let inbox = anchored(&mut cursor);
+    assert_eq!(inbox.recognised(7, Some(99), &restored, at(5)), Recognised::KeptBelow(96));
+    assert_eq!((inbox.decided(), &inbox.epoch().again_from[..]), (&set("1:95"), &[96][..]));
+    // Restored to 80: too few prove it.
+    let mut restored = seen(69..=80);
+    restored.extend((81..=98).map(another));
+    let mut cursor = opened();
+    assert_eq!(anchored(&mut cursor).recognised(7, Some(99), &restored, at(5)), Recognised::Renumbered);
+}
+
+#[test]
+fn a_uidnext_below_a_message_that_is_there_is_a_slip_of_the_tongue() {
+    let mut cursor = opened();
+    let inbox = anchored(&mut cursor);
+    assert_eq!(inbox.recognised(7, Some(50), &seen(69..=100), at(5)), Recognised::Kept);
+    assert_eq!((inbox.decided(), inbox.epoch()), (&set("1:100"), Epoch { uid_validity: 7, ..Epoch::default() }));
+}
+
+#[test]
+fn no_epoch_comes_twice_whatever_validities_a_server_announces() {
+    let mut cursor = opened();
+    let inbox = cursor.folder_mut("INBOX");
+    let mut epochs = vec![inbox.epoch()];
+    for (turn, validity) in [7, 7, 9, 7, 9, 12, 12, 5, 12, 13].into_iter().enumerate() {
+        inbox.decide(&set("1:100"));
+        assert_eq!(inbox.recognised(validity, Some(1), &BTreeMap::new(), at(turn as i64)), Recognised::Renumbered);
+        assert!(!epochs.contains(&inbox.epoch()), "{:?} again", inbox.epoch());
+        epochs.push(inbox.epoch());
+    }
+    // Many partial ones are counted together, and still each UID's turn is new.
+    let mut cursor = opened();
+    let inbox = anchored(&mut cursor);
+    let turn = |epoch: &Epoch| epoch.turn + epoch.again_from.iter().filter(|from| **from <= 100).count() as u32;
+    let mut last = turn(&inbox.epoch());
+    for minutes in 0..100 {
+        assert_eq!(inbox.recognised(7, Some(100), &seen(69..=99), at(minutes)), Recognised::KeptBelow(100));
+        assert!(turn(&inbox.epoch()) > last && inbox.epoch().again_from.len() <= 32);
+        last = turn(&inbox.epoch());
+        inbox.decide(&set("100"));
+        inbox.anchor(100, [100; 8]);
+    }
+}
+
+#[test]
+fn a_renamed_folder_keeps_its_key_and_another_of_the_old_name_gets_one_of_its_own() {
+    let mut cursor = opened();
+    cursor.rename("INBOX", "Old");
+    assert_eq!((cursor.folder("Old").map(Folder::key), cursor.folder("INBOX")), (Some("INBOX"), None));
+    assert_eq!(cursor.folder_mut("INBOX").key(), "INBOX//2");
+    assert_eq!(cursor.folder_mut("INBOX//2").key(), "INBOX//2//2");
+    cursor.rename("nowhere", "Old");
+    assert_eq!(cursor.folder("Old").map(Folder::uid_validity), Some(7));
+}
+
+#[test]
+fn folders_that_nobody_wants_are_forgotten_only_where_there_are_too_many() {
+    let mut cursor = Cursor::default();
+    let names: Vec<String> = (0..70).map(|number| format!("folder {number}")).collect();
+    for name in names.iter().take(60) {
+        cursor.folder_mut(name);
+    }
+    cursor.forget_unwanted(&[]);
+    assert_eq!(cursor.folders().count(), 60);
+    for name in &names {
+        cursor.folder_mut(name);
+    }
+    cursor.forget_unwanted(&names[..3]);
+    let left: Vec<&str> = cursor.folders().map(Folder::name).collect();
+    assert_eq!((left.len(), &left[..4]), (64, &["folder 0", "folder 1", "folder 2", "folder 9"][..]));
 }
 
 #[test]
@@ -102,7 +247,7 @@ fn below_the_baseline_a_message_may_lie_in_the_sink_already() {
     let mut cursor = opened();
     let inbox = cursor.folder_mut("INBOX");
     assert!(inbox.must_reconcile(1) && inbox.must_reconcile(1_000) && !inbox.must_reconcile(1_001));
-    inbox.opened(8, None, at(1));
+    renumbered(inbox, 8, None, 1);
     assert!(inbox.must_reconcile(u32::MAX), "without UIDNEXT nobody knows");
 }
 
@@ -328,7 +473,9 @@ fn delivered_messages_are_unsettled_until_a_listing_or_a_search_shows_them_gone(
     let stored = serde_json::to_value(&cursor).unwrap();
     assert_eq!(stored["folders"][0]["unsettled"], "2,9,12");
     assert_eq!(serde_json::from_value::<Cursor>(stored).unwrap(), cursor);
-    assert_eq!(cursor.folder_mut("INBOX").opened(8, None, at(2)), Numbering::Renumbered);
+    let inbox = cursor.folder_mut("INBOX");
+    assert_eq!(inbox.opened(8, None, at(2)), Numbering::Doubtful);
+    assert_eq!(inbox.recognised(8, None, &BTreeMap::new(), at(2)), Recognised::Renumbered);
     assert!(cursor.folder_mut("INBOX").unsettled().is_empty(), "the old numbers mean other messages now");
 }
 

@@ -4,9 +4,9 @@
 //! connection using OAuth".
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use super::Context;
 use super::saying::Saying;
-use super::words::{quoted, shell};
+use super::words::{bounded, quoted, shell};
+use super::{Context, MissingFolder};
 use crate::entra::{AssertionError, Shown};
 use crate::source::Extension;
 
@@ -157,11 +157,7 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         }
         Saying::Throttled { wait: None } => format!("Exchange throttles {mailbox}; it is tried again by itself."),
         Saying::TokenRanOut => "The token ran out in the session; connecting again with a new one.".to_owned(),
-        Saying::FolderMissing => format!(
-            "{mailbox} has no folder '{}'. Folder names are those of the mailbox's language, with '/' between levels; correct spec.folders or make \
-             the folder.",
-            quoted(folder)
-        ),
+        Saying::FoldersMissing { missing } => folders_missing(missing, mailbox, folder),
         Saying::MailboxInUse { text } => format!(
             "{mailbox} is in use by another POP3 program, which must be one too many: {}. Only one at a time can open it; it is tried again.",
             quoted(text)
@@ -292,6 +288,22 @@ fn no_assertion(error: &AssertionError) -> String {
             "There is no token of a service account to show: give one by --federated-token-file (or AZURE_FEDERATED_TOKEN_FILE).".to_owned()
         }
     }
+}
+
+/// The first of them with the names nearest to it, the others by name.
+fn folders_missing(missing: &[MissingFolder], mailbox: &str, folder: &str) -> String {
+    let (name, nearest) = missing.first().map_or((folder, [].as_slice()), |first| (first.name.as_str(), first.nearest.as_slice()));
+    let names = |names: &mut dyn Iterator<Item = &String>| names.map(|name| format!("'{}'", quoted(name))).collect::<Vec<_>>().join(", ");
+    let near = if nearest.is_empty() { String::new() } else { format!(" Nearest to it: {}.", names(&mut nearest.iter())) };
+    let others = match missing.get(1..) {
+        None | Some([]) => String::new(),
+        Some(more) => format!(" Nor has it {}.", bounded(&names(&mut more.iter().map(|folder| &folder.name)), 200)),
+    };
+    format!(
+        "{mailbox} has no folder '{}'.{near}{others} Folder names are those of the mailbox's language, with '/' between levels; correct \
+         spec.folders or make the folder. What else spec.folders names is collected meanwhile.",
+        quoted(name)
+    )
 }
 
 fn app_unknown_to_exchange(context: &Context<'_>) -> String {

@@ -3,9 +3,9 @@
 //! Names of pages and buttons are the French ones of the Entra admin centre. What a server or the system said stays in its own words.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use super::Context;
 use super::saying::Saying;
-use super::words::{quoted, shell};
+use super::words::{bounded, quoted, shell};
+use super::{Context, MissingFolder};
 use crate::cursor::Full;
 use crate::entra::{AssertionError, Shown};
 use crate::source::Extension;
@@ -163,15 +163,11 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         }
         Saying::Throttled { wait: None } => format!("Exchange limite {mailbox} ; un nouvel essai suit de lui-même."),
         Saying::TokenRanOut => "Le jeton a expiré pendant la session ; reconnexion avec un nouveau jeton.".to_owned(),
+        Saying::FoldersMissing { missing } => folders_missing(missing, mailbox, folder),
         Saying::MailboxInUse { text } => format!(
             "{mailbox} est ouverte par un autre programme POP3, qui est sans doute de trop : {}. Un seul à la fois peut l'ouvrir ; un nouvel essai \
              suit de lui-même.",
             quoted(text)
-        ),
-        Saying::FolderMissing => format!(
-            "{mailbox} n'a pas de dossier « {} ». Les noms de dossiers sont ceux de la langue de la boîte, avec « / » entre les niveaux ; corrigez \
-             spec.folders ou créez le dossier.",
-            quoted(folder)
         ),
         Saying::TargetMissing => format!(
             "{mailbox} n'a pas de dossier « {} », où spec.afterDelivery range le courrier. Créez ce dossier dans la boîte (Outlook : Nouveau \
@@ -372,4 +368,20 @@ fn object_id(context: &Context<'_>) -> (String, String) {
                 .to_owned(),
         ),
     }
+}
+
+/// The first of them with the names nearest to it, the others by name.
+fn folders_missing(missing: &[MissingFolder], mailbox: &str, folder: &str) -> String {
+    let (name, nearest) = missing.first().map_or((folder, [].as_slice()), |first| (first.name.as_str(), first.nearest.as_slice()));
+    let names = |names: &mut dyn Iterator<Item = &String>| names.map(|name| format!("« {} »", quoted(name))).collect::<Vec<_>>().join(", ");
+    let near = if nearest.is_empty() { String::new() } else { format!(" Les plus proches : {}.", names(&mut nearest.iter())) };
+    let others = match missing.get(1..) {
+        None | Some([]) => String::new(),
+        Some(more) => format!(" Il manque aussi {}.", bounded(&names(&mut more.iter().map(|folder| &folder.name)), 200)),
+    };
+    format!(
+        "{mailbox} n'a pas de dossier « {} ».{near}{others} Les noms de dossiers sont ceux de la langue de la boîte, avec « / » entre les niveaux ; \
+         corrigez spec.folders ou créez le dossier. Les autres dossiers de spec.folders sont relevés entre-temps.",
+        quoted(name)
+    )
 }

@@ -57,7 +57,9 @@ fn refused<'a>(step: Step, refusal: Refusal, code: Option<&str>, text: &'a str, 
             Saying::PopTokenRefused { bytes: context.known.token_bytes }
         }
         (Step::Authenticate, Refusal::No) => unless_it_worked(context, log_in_refused(context)),
-        (Step::Open, Refusal::No) if is_missing(code, text) && !context.folder.eq_ignore_ascii_case("INBOX") => Saying::FolderMissing,
+        (Step::Open, Refusal::No) if is_missing(code, text) && !context.folder.eq_ignore_ascii_case("INBOX") => {
+            Saying::FoldersMissing { missing: &[] }
+        }
         // Nobody here makes folders: a wrong name must not become a folder full of mail.
         (Step::Settle, Refusal::No) if is_missing(code, text) => Saying::TargetMissing,
         // A BAD is our own mistake or the server's: whatever it is, it is not the set-up.
@@ -107,7 +109,8 @@ pub fn is_incident(code: Option<&str>, text: &str) -> bool {
         || throttle(text).is_some()
 }
 
-fn is_missing(code: Option<&str>, text: &str) -> bool {
+/// Whether a refusal to open a folder says that it is not there (RFC 5530 section 3, and servers' words).
+pub fn is_missing(code: Option<&str>, text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     matches!(code, Some("NONEXISTENT" | "TRYCREATE")) || ["exist", "not found", "no such"].iter().any(|words| text.contains(words))
 }

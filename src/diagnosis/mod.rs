@@ -20,7 +20,7 @@ mod words;
 
 use std::time::Duration;
 
-pub use mailbox::{Throttle, is_incident, throttle};
+pub use mailbox::{Throttle, is_incident, is_missing, throttle};
 pub use reason::{Reason, Status};
 pub use step::SetupStep;
 pub use table::Confidence;
@@ -124,6 +124,15 @@ pub struct Diagnosis {
 /// Longest message of a diagnosis, in bytes; a condition takes 32 KiB, a whole status 8.
 pub const LONGEST_MESSAGE: usize = 1_024;
 
+/// A folder of the order that the mailbox does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingFolder {
+    /// Its name in the order.
+    pub name: String,
+    /// Names that exist, the most similar first.
+    pub nearest: Vec<String>,
+}
+
 /// What went wrong: the facts of the stage in which it did.
 #[derive(Clone, Copy, Debug)]
 pub enum Failure<'a> {
@@ -140,6 +149,8 @@ pub enum Failure<'a> {
         /// What happened.
         error: &'a crate::sink::Error,
     },
+    /// Folders of the order that are not there.
+    Folders(&'a [MissingFolder]),
     /// A bound of the cursor is reached.
     Full(crate::cursor::Full),
     /// The stored cursor cannot be read; the text is its store's.
@@ -234,6 +245,7 @@ pub fn find(failure: &Failure<'_>, context: &Context<'_>, language: Language) ->
         Failure::Claims(claims) => token::claims(claims, context),
         Failure::Source(error) => mailbox::failed(error, context),
         Failure::Sink { error, .. } => sink::failed(error),
+        Failure::Folders(missing) => Saying::FoldersMissing { missing },
         Failure::Full(full) => Saying::CursorFull { full },
         Failure::Unreadable(text) => Saying::CursorUnreadable { text },
     };
@@ -242,7 +254,7 @@ pub fn find(failure: &Failure<'_>, context: &Context<'_>, language: Language) ->
         Failure::Token(_) | Failure::Claims(_) => Condition::TokenHealthy,
         // The session's last word may be that the sinks stopped it.
         Failure::Source(_) if reason == Reason::SinkUnavailable => Condition::SinkReady,
-        Failure::Source(_) => Condition::MailboxAccessible,
+        Failure::Source(_) | Failure::Folders(_) => Condition::MailboxAccessible,
         Failure::Sink { .. } => Condition::SinkReady,
         Failure::Full(crate::cursor::Full::Names) => Condition::MailboxAccessible,
         Failure::Full(_) | Failure::Unreadable(_) => Condition::Ready,

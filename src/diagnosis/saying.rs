@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::MissingFolder;
 use crate::cursor::Full;
 use crate::entra::{AssertionError, Shown};
 use crate::source::Extension;
@@ -73,7 +74,8 @@ sayings! {
     TokenRanOut,
     /// Another POP3 session has it.
     MailboxInUse { text: &'a str = "…" },
-    FolderMissing,
+    /// Without any, it is the folder at work.
+    FoldersMissing { missing: &'a [MissingFolder] = &[] },
     /// The folder that `afterDelivery` moves into.
     TargetMissing,
     FolderReadOnly,

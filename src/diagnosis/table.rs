@@ -109,7 +109,7 @@ pub(super) fn row(saying: &Saying<'_>) -> Row {
         | Saying::NotUnderstood { .. }
         | Saying::SessionGivenUp => step(0, Reason::ConnectionFailed, Medium, SetupStep::ExchangeReachable, BACK_OFF),
         Saying::MailboxInUse { .. } => step(0, Reason::ConnectionFailed, High, SetupStep::ExchangeReachable, BACK_OFF),
-        Saying::FolderMissing | Saying::TargetMissing => {
+        Saying::FoldersMissing { .. } | Saying::TargetMissing => {
             step(0, Reason::FolderNotFound, High, SetupStep::Folder, Retry::Slow { every: Duration::from_secs(15 * 60) })
         }
         Saying::FolderReadOnly => step(0, Reason::FolderReadOnly, High, SetupStep::MailboxAccess, SLOWLY),

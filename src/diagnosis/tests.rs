@@ -695,3 +695,19 @@ fn the_reasons_are_those_of_the_api_and_behave_as_it_says() {
     }
     assert_eq!(seen, Reason::ALL.iter().map(|reason| reason.as_str()).collect());
 }
+
+#[test]
+fn missing_folders_are_told_with_the_names_nearest_to_them() {
+    let missing =
+        |name: &str, nearest: &[&str]| MissingFolder { name: name.into(), nearest: nearest.iter().map(|&n| n.to_owned()).collect() };
+    let several = [missing("Factures/A traiter", &["Factures/À traiter", "Factures"]), missing("Sent", &[]), missing("Old", &[])];
+    let diagnosis = diagnose(&Failure::Folders(&several), &context());
+    assert_eq!((diagnosis.condition, diagnosis.reason, diagnosis.retry), (Condition::MailboxAccessible, Reason::FolderNotFound, slow(15)));
+    for words in
+        ["no folder 'Factures/A traiter'", "Nearest to it: 'Factures/À traiter', 'Factures'", "Nor has it 'Sent', 'Old'", "spec.folders"]
+    {
+        assert!(diagnosis.message.contains(words), "{}", diagnosis.message);
+    }
+    let long = vec![missing(&"x".repeat(2_000), &["y", "z"]); 64];
+    assert!(diagnose(&Failure::Folders(&long), &context()).message.ends_with("collected meanwhile."), "nothing is cut off at the end");
+}

@@ -78,6 +78,8 @@ pub struct Numbering {
     folder: Vec<u8>,
     /// Those and the validity.
     prefix: Vec<u8>,
+    turn: u32,
+    again_from: Vec<u32>,
     /// Where messages have names (POP3): what stands for a name, by the number that was given to it.
     names: Option<Arc<BTreeMap<u32, [u8; 8]>>>,
 }
@@ -91,7 +93,14 @@ impl Numbering {
         }
         let mut prefix = folder.clone();
         push_with_length(&mut prefix, &uid_validity.to_be_bytes());
-        Numbering { folder, prefix, names: None }
+        Numbering { folder, prefix, turn: 0, again_from: Vec::new(), names: None }
+    }
+
+    /// The same where the server gave out UIDs anew under a validity that was used before: `turn` times all of them, and once more from each
+    /// UID of `again_from` on. A placement is of the turn of its UID.
+    #[must_use]
+    pub fn in_turn(self, turn: u32, again_from: Vec<u32>) -> Numbering {
+        Numbering { turn, again_from, ..self }
     }
 
     /// As [`Numbering::new`], for an `epoch` of POP3's unique-ids. `names` are the hashes of unique-ids by the numbers that were given to them;
@@ -111,7 +120,8 @@ impl Numbering {
         first_eight(&input)
     }
 
-    /// The placement of the message with this UID: the first 8 bytes of SHA-256 over the four length-prefixed parts (by POP3 five: `POP3` comes
+    /// The placement of the message with this UID: the first 8 bytes of SHA-256 over the four length-prefixed parts, and the
+    /// turn where it is not the first (by POP3 five: `POP3` comes
     /// before the last, which is the hash of the unique-id or, for one that is a number, its ten digits).
     pub fn placement(&self, uid: u32) -> [u8; 8] {
         let mut input = Vec::with_capacity(self.prefix.len() + 12);
@@ -120,6 +130,11 @@ impl Numbering {
             None => push_with_length(&mut input, &uid.to_be_bytes()),
             Some(Some(name)) => push_with_length(&mut input, name),
             Some(None) => push_with_length(&mut input, format!("{uid:010}").as_bytes()),
+        }
+        let again = self.again_from.iter().filter(|from| **from <= uid).count();
+        let turn = self.turn.saturating_add(u32::try_from(again).unwrap_or(u32::MAX));
+        if turn > 0 {
+            push_with_length(&mut input, &turn.to_be_bytes());
         }
         first_eight(&input)
     }

@@ -31,6 +31,48 @@ pub struct Opened {
     pub read_only: bool,
 }
 
+/// What a server says of a folder without opening it (RFC 9051 section 6.3.11). Where two are equal, nothing came and nothing went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The validity of the folder's numbering.
+    pub uid_validity: Option<u32>,
+    /// The UID that the next message will get.
+    pub uid_next: Option<u32>,
+    /// Messages in the folder.
+    pub messages: Option<u32>,
+}
+
+impl From<&Opened> for Marks {
+    fn from(opened: &Opened) -> Self {
+        Self { uid_validity: Some(opened.uid_validity), uid_next: opened.uid_next, messages: Some(opened.exists) }
+    }
+}
+
+/// What is asked of messages without their bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fields {
+    /// INTERNALDATE alone.
+    Date,
+    /// Message-ID, by which a message is recognised.
+    MessageId,
+    /// From, To, Cc and Subject, by which messages are selected.
+    Addressing,
+}
+
+/// Longest header kept of a message in [`Source::headings`], in bytes; a longer one is passed over.
+pub const LONGEST_HEADING: u64 = 16 * 1024;
+
+/// A message without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heading {
+    /// Its UID.
+    pub uid: u32,
+    /// INTERNALDATE; `None` where the server gave none or an unreadable one.
+    pub internal_date: Option<Timestamp>,
+    /// The fields asked for, as sent; `None` where the server gave none, or more than [`LONGEST_HEADING`] bytes.
+    pub header: Option<Bytes>,
+}
+
 /// A day by which a server searches: whole days in a zone that only it knows (RFC 9051 section 6.4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Day {
@@ -131,7 +173,8 @@ pub enum Wake {
 /// Every future either ends or is dropped; after an error, or after one was dropped before its end, the session refuses every further
 /// call with [`Error::HalfUsed`] (law 7). Every network wait has a deadline of its own.
 pub trait Source: Send {
-    /// Opens `folder` (a UTF-8 name), without changing anything in it.
+    /// Opens `folder` (a UTF-8 name, its levels separated by `/`) for reading, without changing anything in it. A refusal ([`Refusal::No`])
+    /// leaves the session usable, with no folder open.
     fn open(&mut self, folder: &str, access: Access) -> impl Future<Output = Result<Opened, Error>> + Send;
     /// What the messages are called that were there when the folder was opened, in the server's order (POP3); `None` where they have numbers
     /// (IMAP). Complete. Named messages cannot be listed or fetched before they were numbered.
@@ -147,9 +190,43 @@ pub trait Source: Send {
     /// The UIDs that exist in `low..=high` of the opened folder. Complete, or an error.
     fn list(&mut self, low: u32, high: u32) -> impl Future<Output = Result<UidSet, Error>> + Send;
     /// The UIDs among `low..=high` of the opened folder that were received on such a day. Complete, or an error.
-    fn list_day(&mut self, low: u32, high: u32, day: Day) -> impl Future<Output = Result<UidSet, Error>> + Send;
-    /// Fetches the messages of `uids` into `intake` and ends with the server's tagged OK. What was not given to `intake` by then is owed.
+    /// None, where the protocol tells no dates.
+    fn list_day(&mut self, _low: u32, _high: u32, _day: Day) -> impl Future<Output = Result<UidSet, Error>> + Send {
+        async { Ok(UidSet::new()) }
+    }
+    /// Asks for a folder without opening it; `None` where the server refuses. The opened folder stays open.
+    fn marks(&mut self, _folder: &str) -> impl Future<Output = Result<Option<Marks>, Error>> + Send {
+        async { Ok(None) }
+    }
+    /// The names of folders that can be opened, UTF-8, levels separated by `/`; the first thousand.
+    fn folders(&mut self) -> impl Future<Output = Result<Vec<String>, Error>> + Send {
+        async { Ok(Vec::new()) }
+    }
+    /// Dates and header fields of those of `uids` that the server answers for; each at most once, in no order. At most a few hundred at a
+    /// time: they are held in memory.
+    ///
+    /// Where the protocol has nothing better, one [`Source::header`] after the other, and no dates.
+    fn headings(&mut self, uids: &UidSet, fields: Fields) -> impl Future<Output = Result<Vec<Heading>, Error>> + Send {
+        async move {
+            let mut found = Vec::new();
+            if fields != Fields::Date {
+                for uid in uids.iter() {
+                    found.push(Heading { uid, internal_date: None, header: self.header(uid).await? });
+                }
+            }
+            Ok(found)
+        }
+    }
+    /// Lets the next [`Source::fetch`] ask for these as well before it reads, so that the server need not wait for us. The call after it must
+    /// be the fetch of exactly these. Without effect where the source or its server cannot.
+    fn ask_ahead(&mut self, _uids: UidSet) {}
+    /// Fetches the messages of `uids` into `intake` and ends with the server's tagged OK. What was not given to `intake` by then is
+    /// owed; of what was asked for ahead some may have been given already.
     fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Whether the server has announced mail that no listing up to `u32::MAX` has looked for since.
+    fn announced(&self) -> bool {
+        false
+    }
     /// Asks the server to settle `uids` of the opened folder, and no other message; those that are gone are passed over. `Ok` is what the
     /// server answered and no proof: ask [`Source::unsettled`], or a later session. The caller has recorded them as delivered before
     /// (law 3), and has no fetch under way.
@@ -177,7 +254,7 @@ pub enum Step {
     Authenticate,
     /// The first command after AUTHENTICATE (POP3: CAPA); Exchange refuses here what it let pass there.
     Probe,
-    /// EXAMINE or SELECT; POP3: TOP.
+    /// EXAMINE or SELECT; LIST and STATUS too. POP3: TOP.
     Open,
     /// UID SEARCH; POP3: STAT, UIDL and LIST.
     List,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Access, Day, Error, Intake, Opened, Settle, Source, Wake, imap, pop3};
+use super::{Access, Day, Error, Fields, Heading, Intake, Marks, Opened, Settle, Source, Wake, imap, pop3};
 use crate::cursor::{Name, UidSet};
 
 /// A session with Exchange Online. See [`Source`].
@@ -53,6 +53,13 @@ impl Source for Session {
         }
     }
 
+    async fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> Result<(), Error> {
+        match self {
+            Self::Imap(session) => session.fetch(uids, intake).await,
+            Self::Pop3(session) => session.fetch(uids, intake).await,
+        }
+    }
+
     async fn list_day(&mut self, low: u32, high: u32, day: Day) -> Result<UidSet, Error> {
         match self {
             Self::Imap(session) => session.list_day(low, high, day).await,
@@ -60,10 +67,38 @@ impl Source for Session {
         }
     }
 
-    async fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> Result<(), Error> {
+    async fn marks(&mut self, folder: &str) -> Result<Option<Marks>, Error> {
         match self {
-            Self::Imap(session) => session.fetch(uids, intake).await,
-            Self::Pop3(session) => session.fetch(uids, intake).await,
+            Self::Imap(session) => session.marks(folder).await,
+            Self::Pop3(session) => session.marks(folder).await,
+        }
+    }
+
+    async fn folders(&mut self) -> Result<Vec<String>, Error> {
+        match self {
+            Self::Imap(session) => session.folders().await,
+            Self::Pop3(session) => session.folders().await,
+        }
+    }
+
+    async fn headings(&mut self, uids: &UidSet, fields: Fields) -> Result<Vec<Heading>, Error> {
+        match self {
+            Self::Imap(session) => session.headings(uids, fields).await,
+            Self::Pop3(session) => session.headings(uids, fields).await,
+        }
+    }
+
+    fn ask_ahead(&mut self, uids: UidSet) {
+        match self {
+            Self::Imap(session) => session.ask_ahead(uids),
+            Self::Pop3(session) => session.ask_ahead(uids),
+        }
+    }
+
+    fn announced(&self) -> bool {
+        match self {
+            Self::Imap(session) => session.announced(),
+            Self::Pop3(session) => session.announced(),
         }
     }
 

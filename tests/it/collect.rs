@@ -102,7 +102,7 @@ fn after_a_renumbering_with_other_bytes_there_is_a_second_copy_and_nothing_is_lo
     let scene = Scene::new(&["factures"]);
     scene.deliver("factures", 1..=40);
     scene.collect().must_be_ok();
-    scene.mailbox("factures", |mailbox| mailbox.folder("INBOX").renumber(1));
+    scene.mailbox("factures", |mailbox| mailbox.folder("INBOX").renumber(1_000));
     scene.collect().must_be_ok();
     let mut serials = scene.serials("factures");
     assert_eq!(serials.len(), 80);
@@ -294,11 +294,13 @@ fn a_wrong_field_is_named_and_the_other_collectors_are_not_touched_by_it() {
         ("interval: soon", "InvalidSpec", "spec.interval"),
         ("interval: 1s", "InvalidSpec", "spec.interval"),
         ("protocol: POP3", "InvalidSpec", "spec.protocol"),
-        ("folders: [{name: Autre}]", "InvalidSpec", "spec.folders"),
+        ("folders: [{name: Autre/}]", "InvalidSpec", "spec.folders"),
         ("afterDelivery: {action: Move, folder: inbox}", "InvalidSpec", "spec.afterDelivery.folder"),
-        ("schedule: \"0 6 * * *\"", "InvalidSpec", "spec.schedule"),
-        ("startFrom: Now", "InvalidSpec", "spec.startFrom"),
-        ("select: {from: [\"*@a.example\"]}", "InvalidSpec", "spec.select"),
+        ("schedule: \"0 6 * *\"", "InvalidSpec", "spec.schedule"),
+        ("schedule: \"0 6 * * *\"\ninterval: 5m", "InvalidSpec", "spec.interval"),
+        ("schedule: \"0 6 * * *\"\ntimeZone: Paris", "InvalidSpec", "spec.timeZone"),
+        ("startFrom: Then", "InvalidSpec", "spec.startFrom"),
+        ("select: {from: [\"\"]}", "InvalidSpec", "spec.select.from[0]"),
     ];
     let bad = collector("bad", "");
     let mut documents: Vec<(String, &str, &str)> =

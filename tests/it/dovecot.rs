@@ -1,6 +1,6 @@
 //! `collect` from a real IMAP server: Dovecot, with tokens of the stand-in's Entra. The bytes on disk must be those that Dovecot stores.
 
-use simulator::serial_in;
+use simulator::{CLIENT_SECRET, serial_in};
 use xtask::dovecot::Dovecot;
 
 use crate::scene::{Scene, address, collector, run, secret};
@@ -33,6 +33,61 @@ fn a_thousand_messages_of_a_real_server_arrive_as_it_stores_them() {
     let said = collect();
     said.must_be_ok();
     assert_eq!(said.counts("factures"), (1, 0, 0));
+}
+
+#[test]
+fn folders_with_accents_and_levels_are_found_missed_and_recognised_under_another_name() {
+    let dovecot = Dovecot::start().unwrap();
+    let scene = Scene::new(&["factures"]);
+    scene.write("ca.pem", &format!("{}{}", scene.simulator.ca_pem(), dovecot.ca_pem()));
+    let order = |folders: &str| {
+        scene.write("mail.yaml", &format!("{}---\n{}", secret(CLIENT_SECRET), collector("factures", &format!("folders: [{folders}]"))));
+    };
+    let mailbox = address("factures");
+    for (folder, serials) in [("Factures/À traiter", 1..=30), ("R&D \"été\"", 31..=40), ("台北 😀", 41..=45)] {
+        dovecot.create(&mailbox, folder).unwrap();
+        serials.for_each(|serial| dovecot.deliver_to(&mailbox, folder, &plain(serial, 500)).unwrap());
+    }
+    let collect = || run(scene.command_for(&dovecot.imap_endpoint(), "json").arg("--once"));
+    order("{name: inbox}, {name: \"Factures/À traiter\"}, {name: 'R&D \"été\"'}, {name: \"台北 😀\"}");
+    let said = collect();
+    said.must_be_ok();
+    assert_eq!(said.counts("factures"), (45, 0, 0));
+    dovecot.deliver_to(&mailbox, "台北 😀", &plain(46, 500)).unwrap();
+    let said = collect();
+    said.must_be_ok();
+    assert_eq!(said.counts("factures"), (1, 0, 0));
+
+    dovecot.rename(&mailbox, "Factures/À traiter", "Factures/Traitées").unwrap();
+    dovecot.deliver_to(&mailbox, "Factures/Traitées", &plain(47, 500)).unwrap();
+    let said = collect();
+    assert_eq!((said.reason("factures"), said.counts("factures")), ("FolderNotFound", (0, 0, 0)));
+    let message = said.of("factures")["message"].as_str().unwrap();
+    assert!(message.contains("no folder 'Factures/À traiter'") && message.contains("Nearest to it: 'Factures/Traitées'"), "{message}");
+    order("{name: inbox}, {name: Factures/Traitées}, {name: 'R&D \"été\"'}, {name: \"台北 😀\"}");
+    let said = collect();
+    said.must_be_ok();
+    assert_eq!((said.counts("factures"), scene.files("factures").len()), ((1, 0, 0), 47), "nothing twice");
+}
+
+#[test]
+fn addresses_subjects_and_dates_select_on_a_real_server() {
+    let dovecot = Dovecot::start().unwrap();
+    let scene = Scene::new(&["factures"]);
+    scene.write("ca.pem", &format!("{}{}", scene.simulator.ca_pem(), dovecot.ca_pem()));
+    let order = |more: &str| scene.write("mail.yaml", &format!("{}---\n{}", secret(CLIENT_SECRET), collector("factures", more)));
+    // What was loaded was received in 2023; what is delivered, now.
+    let from = |serial: u64, from: &str| [format!("From: {from}\r\nTo: a@b.example\r\n").as_bytes(), &plain(serial, 500)].concat();
+    let old: Vec<Vec<u8>> = (1..=250).map(|serial| from(serial, "x@y.example")).collect();
+    dovecot.load(&address("factures"), &old).unwrap();
+    dovecot.deliver(&address("factures"), &from(251, "=?utf-8?Q?Zo=C3=A9?= <Zoe@Partenaire.example>")).unwrap();
+    dovecot.deliver(&address("factures"), &from(252, "x@y.example")).unwrap();
+    let collect = || run(scene.command_for(&dovecot.imap_endpoint(), "json").arg("--once"));
+    order("select: {from: [\"*@partenaire.EXAMPLE\"], subject: [\"n 25?\"], maxAge: 24h}");
+    let said = collect();
+    said.must_be_ok();
+    assert_eq!((said.counts("factures"), scene.cursor("factures")["decided"].as_str()), ((1, 0, 0), Some("1:252")));
+    assert_eq!(serial_in(&scene.files("factures")[0].bytes), Some(251));
 }
 
 #[test]

@@ -193,6 +193,26 @@ fn a_message_removed_between_listing_and_fetching_is_owed_until_a_listing_lacks_
 }
 
 #[test]
+fn fault_2_a_server_that_refuses_a_fetch_sent_ahead_is_asked_one_at_a_time() {
+    let scene = Scene::new(&["second", "every", "throttled"]);
+    for name in ["second", "every", "throttled"] {
+        scene.deliver(name, 1..=600);
+    }
+    let bad = || Action::Bad("Command Error. 12".to_owned());
+    scene.mailbox("second", |mailbox| mailbox.faults.once(Trigger::Command { name: "FETCH", nth: 2 }, bad()));
+    // The second and the third, which was sent before the answer to the second was read.
+    scene.mailbox("every", |mailbox| mailbox.faults.times(2, Trigger::Command { name: "FETCH", nth: 2 }, bad()));
+    let throttle = Action::Throttle { milliseconds: 1_000, bad: true, bye: true };
+    scene.mailbox("throttled", |mailbox| mailbox.faults.once(Trigger::Command { name: "FETCH", nth: 2 }, throttle));
+    let said = scene.collect();
+    said.must_be_ok();
+    for name in ["second", "every", "throttled"] {
+        assert_eq!((said.counts(name), scene.serials(name).len()), ((600, 0, 0), 600), "{name}");
+    }
+    assert_eq!(scene.simulator.log_ins(), 4, "one session each, and a second after the throttle's BYE");
+}
+
+#[test]
 fn a_renumbering_under_an_open_session_loses_nothing() {
     let scene = Scene::new(&["factures"]);
     scene.mailbox("factures", |mailbox| mailbox.stable_rendering = true);

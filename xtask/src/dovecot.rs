@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use rustix::process::{getegid, geteuid};
@@ -80,7 +80,7 @@ impl Dovecot {
         &self.ca
     }
 
-    /// Adds many messages to a mailbox's INBOX in one step. A later [`Dovecot::deliver`] is seen by IDLE at once, this may take Dovecot a moment.
+    /// Adds many messages to a mailbox's INBOX in one step, received one second after the other from 14 November 2023 on. A later [`Dovecot::deliver`] is seen by IDLE at once, this may take Dovecot a moment.
     ///
     /// # Errors
     /// When doveadm fails.
@@ -90,7 +90,11 @@ impl Dovecot {
             fs::create_dir(maildir.path().join(sub))?;
         }
         for (number, message) in messages.iter().enumerate() {
-            fs::write(maildir.path().join("cur").join(format!("{}.M{number:09}.test:2,", 1_700_000_000 + number)), message)?;
+            let received = 1_700_000_000 + number;
+            let path = maildir.path().join("cur").join(format!("{received}.M{number:09}.test:2,"));
+            fs::write(&path, message)?;
+            // Where a Maildir keeps INTERNALDATE.
+            fs::File::options().write(true).open(&path)?.set_modified(UNIX_EPOCH + Duration::from_secs(u64::try_from(received)?))?;
         }
         if geteuid().is_root() {
             let (user, group) = mail_ids();
@@ -105,8 +109,32 @@ impl Dovecot {
     /// # Errors
     /// When doveadm fails.
     pub fn deliver(&self, mailbox: &str, message: &[u8]) -> anyhow::Result<()> {
+        self.deliver_to(mailbox, "INBOX", message)
+    }
+
+    /// Makes a folder, its name in UTF-8 with `/` between levels.
+    ///
+    /// # Errors
+    /// When doveadm fails.
+    pub fn create(&self, mailbox: &str, folder: &str) -> anyhow::Result<()> {
+        run(self.doveadm().args(["mailbox", "create", "-u", mailbox, folder]).stdin(Stdio::null())).map(drop)
+    }
+
+    /// Gives a folder another name.
+    ///
+    /// # Errors
+    /// When doveadm fails.
+    pub fn rename(&self, mailbox: &str, from: &str, to: &str) -> anyhow::Result<()> {
+        run(self.doveadm().args(["mailbox", "rename", "-u", mailbox, from, to]).stdin(Stdio::null())).map(drop)
+    }
+
+    /// Delivers one message to a folder that exists.
+    ///
+    /// # Errors
+    /// When doveadm fails.
+    pub fn deliver_to(&self, mailbox: &str, folder: &str, message: &[u8]) -> anyhow::Result<()> {
         let mut command = self.doveadm();
-        command.args(["save", "-u", mailbox, "-m", "INBOX"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(["save", "-u", mailbox, "-m", folder]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().context("start doveadm")?;
         child.stdin.take().context("doveadm has no standard input")?.write_all(message)?;
         let output = child.wait_with_output()?;

@@ -120,6 +120,43 @@ fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len()) && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
 }
 
+/// Longest folder name, in bytes; the API's bound is as many characters.
+const LONGEST_FOLDER: usize = 2_048;
+
+/// What is wrong with a folder's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FolderProblem {
+    /// Nothing there.
+    #[error("is empty")]
+    Empty,
+    /// More than 512 characters or 2,048 bytes.
+    #[error("is too long (at most 512 characters)")]
+    TooLong,
+    /// `/` at either end, or `//`.
+    #[error("has an empty level (a / at an end, or two in a row)")]
+    EmptyLevel,
+    /// A control character.
+    #[error("has a control character")]
+    Control,
+}
+
+/// A folder's name with `/` between its levels. INBOX is the one name without case (RFC 9051 section 5.1), also as the first of several levels.
+pub(super) fn folder(name: &str) -> Result<String, FolderProblem> {
+    if name.is_empty() {
+        Err(FolderProblem::Empty)
+    } else if name.len() > LONGEST_FOLDER || name.chars().count() > 512 {
+        Err(FolderProblem::TooLong)
+    } else if name.chars().any(char::is_control) {
+        Err(FolderProblem::Control)
+    } else if name.split('/').any(str::is_empty) {
+        Err(FolderProblem::EmptyLevel)
+    } else {
+        let (first, below) = name.split_once('/').map_or((name, None), |(first, below)| (first, Some(below)));
+        let first = if first.eq_ignore_ascii_case("INBOX") { "INBOX" } else { first };
+        Ok(below.map_or_else(|| first.to_owned(), |below| format!("{first}/{below}")))
+    }
+}
+
 /// What is wrong with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PathProblem {

@@ -1,7 +1,7 @@
 //! What is accepted, and what a refusal says.
 
 use super::*;
-use crate::collect::SinkConfig;
+use crate::collect::{Glob, SinkConfig, Start};
 use crate::diagnosis::Reason;
 use crate::entra::{Cloud, Proof};
 use secrecy::ExposeSecret;
@@ -48,6 +48,56 @@ fn a_minimal_object_gets_the_documented_defaults() {
     assert_eq!(order.sinks, [NamedSink { name: "drop".into(), config: SinkConfig::File { directory: "tenant/in/voices".into() } }]);
     assert_eq!(order.requested_at, None);
     assert_eq!((order.credential.tenant_id.as_str(), order.credential.client_id.as_str()), ("contoso.com", "1111-2222"));
+}
+
+#[test]
+fn folders_are_taken_as_they_are_written_but_for_the_case_of_inbox() {
+    let order = |folders: Value| validate(&object(|o| o["spec"]["folders"] = folders), &secret(&[]), &ENABLED).unwrap().folders;
+    assert_eq!(order(json!([{"name": "Factures/À traiter"}, {"name": "inbox"}])), ["Factures/À traiter", "INBOX"]);
+    assert_eq!(order(json!([{"name": "Inbox/Sub"}, {"name": "Archive"}])), ["INBOX/Sub", "Archive"]);
+    assert_eq!(order(json!([])), ["INBOX"]);
+}
+
+#[test]
+fn a_schedule_takes_the_place_of_interval_and_push() {
+    let order = |spec: Value| {
+        let changed = object(|o| o["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone()));
+        validate(&changed, &secret(&[]), &ENABLED).map_err(|error| error.to_string())
+    };
+    let paris = json!({"schedule": "0 6 * * *", "timeZone": "Europe/Paris"});
+    let scheduled = order(paris).unwrap();
+    assert_eq!(scheduled.schedule, Some(Calendar::parse("0 6 * * *", Some("Europe/Paris")).unwrap()));
+    assert!(!scheduled.push && order(json!({"schedule": "0 6 * * *", "push": true})).unwrap().push);
+    assert!(!order(json!({"schedule": "0 6 * * *"})).unwrap().same_work(&scheduled), "UTC is not Paris");
+    let both = order(json!({"schedule": "0 6 * * *", "interval": "5m"})).unwrap_err();
+    assert!(both.contains("spec.interval: stands beside schedule"), "{both}");
+    let zone = order(json!({"schedule": "0 6 * * *", "timeZone": "Paris"})).unwrap_err();
+    assert!(zone.contains("spec.timeZone: \"Paris\" is not a time zone"), "{zone}");
+}
+
+#[test]
+fn what_is_selected_is_taken_from_the_spec() {
+    let order = |created: Option<&str>| {
+        let changed = object(|o| {
+            o["metadata"]["creationTimestamp"] = json!(created);
+            o["spec"]["startFrom"] = json!("Now");
+            o["spec"]["select"] = json!({"from": ["*@x.fr"], "receivedAfter": "2026-01-31T08:00:00+01:00", "maxAge": "720h"});
+            o["spec"]["limits"] = json!({"maxMessageBytes": 1_000});
+        });
+        validate(&changed, &secret(&[]), &ENABLED).unwrap()
+    };
+    let created = "2026-11-25T10:00:00Z";
+    let expected = Selection {
+        start: Start::At(created.parse().unwrap()),
+        from: vec![Glob::new("*@x.fr")],
+        received_after: Some("2026-01-31T07:00:00Z".parse().unwrap()),
+        max_age: Some(Duration::from_secs(720 * 3_600)),
+        ..Selection::default()
+    };
+    let taken = order(Some(created));
+    assert_eq!((&taken.selection, taken.max_message_bytes), (&expected, 1_000));
+    assert_eq!(order(None).selection.start, Start::FirstSeen, "a file has no creation");
+    assert!(!order(None).same_work(&taken));
 }
 
 #[test]
@@ -120,19 +170,46 @@ fn each_bad_field_is_named_with_its_problem_and_the_way_out() {
             &["spec.credentials.appRegistrationRef.name:"],
         ),
         ("/spec/credentials", json!({"secretRef": {"name": "../other"}}), Reason::InvalidSpec, &["spec.credentials.secretRef.name:"]),
-        ("/spec/folders", json!([{"name": "INBOX"}, {"name": "Sent"}]), Reason::InvalidSpec, &["spec.folders", "not built yet", "INBOX"]),
-        ("/spec/folders", json!([{"name": "Sent"}]), Reason::InvalidSpec, &["spec.folders"]),
+        (
+            "/spec/folders",
+            json!([{"name": "INBOX"}, {"name": "inbox"}]),
+            Reason::InvalidSpec,
+            &["spec.folders[1].name:", "\"INBOX\"", "twice"],
+        ),
+        ("/spec/folders", json!([{"name": "inbox/A"}, {"name": "InBox/a"}]), Reason::InvalidSpec, &["spec.folders[1].name:", "twice"]),
+        (
+            "/spec/folders",
+            json!([{"name": "Été"}, {"name": "été"}]),
+            Reason::InvalidSpec,
+            &["spec.folders[1].name:", "twice", "upper case"],
+        ),
+        ("/spec/folders", json!([{"name": "Sent/"}]), Reason::InvalidSpec, &["spec.folders[0].name:", "empty level", "INBOX/Invoices"]),
+        ("/spec/folders", json!([{"name": "a//b"}]), Reason::InvalidSpec, &["empty level"]),
+        ("/spec/folders", json!([{"name": ""}]), Reason::InvalidSpec, &["is empty"]),
+        ("/spec/folders", json!([{"name": "a\r\nb"}]), Reason::InvalidSpec, &["control character"]),
+        ("/spec/folders", json!([{"name": "x".repeat(513)}]), Reason::InvalidSpec, &["too long"]),
+        ("/spec/folders", json!((0..65).map(|n| json!({"name": n.to_string()})).collect::<Vec<_>>()), Reason::InvalidSpec, &["64"]),
         ("/spec/interval", json!("5 minutes"), Reason::InvalidSpec, &["spec.interval:", "\"5 minutes\"", "1m to 24h"]),
         ("/spec/interval", json!("5s"), Reason::InvalidSpec, &["spec.interval:", "bounds", "1m to 24h"]),
         ("/spec/interval", json!("25h"), Reason::InvalidSpec, &["spec.interval:"]),
         ("/spec/interval", json!("1e400h"), Reason::InvalidSpec, &["spec.interval:"]),
         ("/spec/interval", json!("9".repeat(1_000_000)), Reason::InvalidSpec, &["spec.interval:"]),
-        ("/spec/schedule", json!("0 * * * *"), Reason::InvalidSpec, &["spec.schedule", "not built yet", "interval"]),
+        ("/spec/schedule", json!("0 6 * *"), Reason::InvalidSpec, &["spec.schedule:", "five fields", "MON-FRI"]),
+        ("/spec/schedule", json!("0 0 30 2 *"), Reason::InvalidSpec, &["spec.schedule:", "never comes"]),
         ("/spec/timeZone", json!("Europe/Paris"), Reason::InvalidSpec, &["spec.timeZone"]),
-        ("/spec/startFrom", json!("Now"), Reason::InvalidSpec, &["spec.startFrom", "not built yet"]),
         ("/spec/startFrom", json!("Yesterday"), Reason::InvalidSpec, &["spec.startFrom:", "\"Yesterday\""]),
-        ("/spec/select", json!({"from": ["*@x.fr"]}), Reason::InvalidSpec, &["spec.select", "not built yet"]),
-        ("/spec/limits", json!({"maxMessageBytes": 1}), Reason::InvalidSpec, &["spec.limits.maxMessageBytes", "not built yet"]),
+        ("/spec/select", json!({"from": ["*@x.fr", ""]}), Reason::InvalidSpec, &["spec.select.from[1]:", "is empty", "*@supplier.com"]),
+        ("/spec/select", json!({"to": ["x".repeat(513)]}), Reason::InvalidSpec, &["spec.select.to[0]:", "512"]),
+        ("/spec/select", json!({"subject": vec!["x"; 65]}), Reason::InvalidSpec, &["spec.select.subject:", "64"]),
+        (
+            "/spec/select",
+            json!({"receivedAfter": "yesterday"}),
+            Reason::InvalidSpec,
+            &["spec.select.receivedAfter:", "2026-01-31T08:00:00Z"],
+        ),
+        ("/spec/select", json!({"maxAge": "30 days"}), Reason::InvalidSpec, &["spec.select.maxAge:", "720h"]),
+        ("/spec/limits", json!({"maxMessageBytes": 0}), Reason::InvalidSpec, &["spec.limits.maxMessageBytes:", "1073741824"]),
+        ("/spec/limits", json!({"maxMessageBytes": 1_073_741_825}), Reason::InvalidSpec, &["spec.limits.maxMessageBytes:"]),
         ("/spec/limits", json!({"maxMessageBytes": i64::MIN}), Reason::InvalidSpec, &["spec.limits.maxMessageBytes"]),
         ("/spec/afterDelivery", json!({"action": "Move"}), Reason::InvalidSpec, &["spec.afterDelivery.folder: is missing", "Archive"]),
         ("/spec/afterDelivery", json!({"action": "Delete", "folder": "x"}), Reason::InvalidSpec, &["spec.afterDelivery.folder:", "Move"]),

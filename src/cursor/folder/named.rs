@@ -32,14 +32,13 @@ impl Folder {
         self.names.as_ref()
     }
 
-    /// Takes note that messages have names here. An epoch is what UIDVALIDITY is elsewhere: [`Folder::uid_validity`] counts them from 1.
+    /// Takes note that messages have names here; what was remembered of numbers is forgotten. An epoch is what UIDVALIDITY is elsewhere: [`Folder::uid_validity`] counts them from 1.
     pub fn opened_named(&mut self, now: Timestamp) -> Numbering {
         if self.names.is_some() && self.baseline.is_some() {
             return Numbering::Same;
         }
-        let numbering = if self.baseline.is_none() { Numbering::First } else { Numbering::Renumbered };
         self.begin_epoch(1, now);
-        numbering
+        Numbering::First
     }
 
     /// The names mean other messages now: everything remembered is forgotten, so that each message is taken anew (the sink tells which it
@@ -51,8 +50,7 @@ impl Folder {
     fn begin_epoch(&mut self, epoch: u32, now: Timestamp) {
         let (name, key) = (std::mem::take(&mut self.name), std::mem::take(&mut self.key));
         let baseline = Some(Baseline { uid_next: None, time: whole_seconds(now) });
-        *self = Self { key, uid_validity: epoch, baseline, names: Some(Names::default()), ..Self::new("") };
-        self.name = name;
+        *self = Self { uid_validity: epoch, baseline, names: Some(Names::default()), ..Self::new(&name, key) };
     }
 
     /// Numbers a COMPLETE listing. What was known under a name that several messages bear now holds no longer; such messages are quarantined

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::Deserialize;
 
-use super::{Anchor, Baseline, Claims, Folder, Names, Owed, Quarantined, Seen, UidSet};
+use super::{Anchor, Baseline, Claims, Epoch, Folder, Names, Owed, Quarantined, Seen, UidSet};
 
 /// The stored form as it is read; every field may be missing.
 #[derive(Deserialize)]
@@ -14,6 +14,7 @@ pub(super) struct Stored {
     key: Option<String>,
     #[serde(default)]
     uid_validity: u32,
+    epoch: Option<Epoch>,
     #[serde(default)]
     decided: UidSet,
     #[serde(default)]
@@ -34,12 +35,14 @@ pub(super) struct Stored {
 
 impl From<Stored> for Folder {
     fn from(stored: Stored) -> Self {
-        let Stored { name, key, uid_validity, decided, owed, unsettled, trying, quarantined, anchors, baseline, claimed, names } = stored;
+        let Stored { name, key, uid_validity, epoch, decided, owed, unsettled, trying, quarantined, anchors, baseline, claimed, names } =
+            stored;
         let covered: UidSet = owed.iter().map(|owed| owed.uid).chain(quarantined.iter().map(|quarantined| quarantined.uid)).collect();
         Self {
             key: key.unwrap_or_else(|| name.clone()),
             name,
             uid_validity,
+            epoch,
             owed: owed.into_iter().map(|owed| (owed.uid, owed)).collect(),
             // Whoever edited the record by hand may have broken this. What is not delivered is never touched on the server.
             unsettled: unsettled.intersection(&decided).difference(&covered),

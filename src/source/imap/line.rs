@@ -40,7 +40,7 @@ pub(super) fn kind(line: &[u8]) -> Kind<'_> {
         Kind::Search(rest)
     } else if is_one_of(first, &["ESEARCH"]) {
         Kind::Esearch(rest)
-    } else if is_one_of(first, &["CAPABILITY", "LIST", "FLAGS"]) {
+    } else if is_one_of(first, &["CAPABILITY", "LIST", "STATUS", "FLAGS"]) {
         Kind::Data
     } else if let Some(sequence) = number(first) {
         let (second, rest) = word(rest);

@@ -1,13 +1,14 @@
-//! Mail by IMAP (RFC 3501, RFC 9051) from Exchange Online, app-only by XOAUTH2: EXAMINE or SELECT, UID SEARCH, UID FETCH, IDLE, and
-//! to settle UID MOVE, UID STORE, UID EXPUNGE.
+//! Mail by IMAP (RFC 3501, RFC 9051) from Exchange Online, app-only by XOAUTH2: LIST, STATUS, EXAMINE or SELECT, UID SEARCH, UID FETCH, IDLE,
+//! and to settle UID MOVE, UID STORE, UID EXPUNGE.
 //!
 //! How bytes come in: TLS → `tap` (with `splitter`, `line` and `reply`, all pure: bounds, rewrites, long bodies out of the way)
-//! → async-imap (framing and parsing) → `wire` (deadlines, tagged answers, what ends a session) → `session`, `fetch`, `settle`, `idle`.
+//! → async-imap (framing and parsing) → `wire` (deadlines, tagged answers, what ends a session) → `session`, `folders`, `fetch`, `settle`, `idle`.
 //!
 //! It leaves alone: what a refusal means (`diagnosis`), which UIDs to ask for (`cursor`), where bytes go ([`super::Intake`]).
 
 mod connect;
 mod fetch;
+mod folders;
 mod idle;
 mod line;
 mod reply;

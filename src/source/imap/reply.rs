@@ -1,5 +1,5 @@
 //! Reads one `* n FETCH (…)` reply piece by piece, between its literals, and rewrites it to what we asked for: UID, INTERNALDATE and
-//! `BODY[]`. Pure: no I/O, no clock.
+//! `BODY[]` (or, where that was asked for, `BODY[HEADER.FIELDS (…)]`, under the same name). Pure: no I/O, no clock.
 //!
 //! Everything else (FLAGS, ENVELOPE, attributes of extensions, `INTERNALDATE NIL`, which panics imap-proto 0.17) is read and dropped, so
 //! the parser sees few shapes, none of them deep.
@@ -13,6 +13,8 @@ use super::splitter::{Body, Violation};
 #[derive(Debug)]
 pub(super) struct FetchReply {
     sequence: u32,
+    /// Header fields were asked for, not bodies.
+    headers: bool,
     depth: usize,
     /// Something was rewritten: the parser waits for the closing parenthesis.
     opened: bool,
@@ -33,8 +35,8 @@ pub(super) enum Next {
 }
 
 impl FetchReply {
-    pub(super) fn new(sequence: u32) -> Self {
-        Self { sequence, depth: 0, opened: false, uid: None, dated: false, body: None }
+    pub(super) fn new(sequence: u32, headers: bool) -> Self {
+        Self { sequence, headers, depth: 0, opened: false, uid: None, dated: false, body: None }
     }
 
     /// The UID, where it came before.
@@ -75,9 +77,18 @@ impl FetchReply {
             let (name, value) = attribute_name(rest)?;
             if value.is_empty() {
                 let Some((_, length)) = literal else { return Err(Violation("a FETCH attribute without a value")) };
-                return if is_body(name) { Ok(Next::Body(length)) } else { Ok(Next::Other(length)) };
+                return if self.is_body(name) { Ok(Next::Body(length)) } else { Ok(Next::Other(length)) };
             }
             rest = self.value(name, value, out)?;
+        }
+    }
+
+    fn is_body(&self, name: &[u8]) -> bool {
+        const HEADER: &[u8] = b"BODY[HEADER.FIELDS";
+        if self.headers {
+            name.get(..HEADER.len()).is_some_and(|start| start.eq_ignore_ascii_case(HEADER))
+        } else {
+            name.eq_ignore_ascii_case(b"BODY[]")
         }
     }
 
@@ -110,7 +121,7 @@ impl FetchReply {
             }
             Some((b'"', inner)) => {
                 let (quoted, rest) = quoted(inner)?;
-                if is_body(name) {
+                if self.is_body(name) {
                     let bytes = unescaped(quoted);
                     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                     self.announce(length, Body::Inline(length), out)?;
@@ -135,7 +146,7 @@ impl FetchReply {
                         return Err(Violation("two UIDs in one FETCH reply"));
                     }
                     self.attribute(format!("UID {uid}").as_bytes(), out);
-                } else if is_body(name) {
+                } else if self.is_body(name) {
                     if !atom.eq_ignore_ascii_case(b"NIL") {
                         return Err(Violation("a body that is neither a string nor NIL"));
                     }
@@ -167,10 +178,6 @@ impl FetchReply {
         }
         Ok(rest)
     }
-}
-
-fn is_body(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b"BODY[]")
 }
 
 /// Only what the parser and [`super::text::internal_date`] read alike.

@@ -8,9 +8,9 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 
 use super::wire::{Reply, Transport, Wire};
-use super::{fetch, idle, sasl, settle, text};
+use super::{fetch, folders, idle, sasl, settle, text};
 use crate::cursor::UidSet;
-use crate::source::{Access, Day, Error, Intake, Opened, Refusal, Settle, Source, Step, Wake};
+use crate::source::{Access, Day, Error, Fields, Heading, Intake, Marks, Opened, Refusal, Settle, Source, Step, Wake};
 
 /// How long a good-bye may take.
 const GOOD_BYE: Duration = Duration::from_secs(2);
@@ -20,6 +20,7 @@ pub struct Session<S: Transport> {
     wire: Wire<S>,
     /// A call began and has not ended well: whatever the server sends next may belong to it.
     half_used: bool,
+    pipeline: fetch::Pipeline,
     settling: settle::State,
 }
 
@@ -43,12 +44,20 @@ impl<S: Transport> Session<S> {
         }
         sasl::authenticate(&mut wire, mailbox, token, initial_response).await?;
         wire.command(Step::Probe, r#"LIST "" """#).await?;
-        wire.answer(Step::Probe, |_| {}).await?.accepted(Step::Probe)?;
-        Ok(Self { wire, half_used: false, settling: settle::State::default() })
+        let mut levels = None;
+        let answer = wire.answer(Step::Probe, |reply| {
+            if let Reply::List { delimiter, .. } = reply {
+                levels = Some(delimiter);
+            }
+        });
+        answer.await?.accepted(Step::Probe)?;
+        // A server that keeps silent about it is taken for Exchange.
+        wire.delimiter = levels.unwrap_or(Some('/'));
+        Ok(Self { wire, half_used: false, pipeline: fetch::Pipeline::default(), settling: settle::State::default() })
     }
 
     fn begin(&mut self) -> Result<&mut Wire<S>, Error> {
-        if std::mem::replace(&mut self.half_used, true) {
+        if std::mem::replace(&mut self.half_used, true) || self.pipeline.is_waiting() {
             return Err(Error::HalfUsed);
         }
         Ok(&mut self.wire)
@@ -65,6 +74,20 @@ impl<S: Transport> Source for Session<S> {
         let wire = self.begin()?;
         let outcome = open(wire, folder, access).await;
         self.settling.read_only = outcome.as_ref().map_or(true, |opened| opened.read_only);
+        // A folder that is not there is an answer like others.
+        self.half_used = !matches!(outcome, Ok(_) | Err(Error::Refused { refusal: Refusal::No, .. }));
+        outcome
+    }
+
+    async fn marks(&mut self, folder: &str) -> Result<Option<Marks>, Error> {
+        let wire = self.begin()?;
+        let outcome = folders::marks(wire, folder).await;
+        self.ended(outcome)
+    }
+
+    async fn folders(&mut self) -> Result<Vec<String>, Error> {
+        let wire = self.begin()?;
+        let outcome = folders::names(wire).await;
         self.ended(outcome)
     }
 
@@ -74,15 +97,31 @@ impl<S: Transport> Source for Session<S> {
         self.ended(outcome)
     }
 
+    async fn headings(&mut self, uids: &UidSet, fields: Fields) -> Result<Vec<Heading>, Error> {
+        let wire = self.begin()?;
+        let outcome = fetch::headings(wire, uids, fields).await;
+        self.ended(outcome)
+    }
+
+    fn announced(&self) -> bool {
+        self.wire.news
+    }
+
     async fn list(&mut self, low: u32, high: u32) -> Result<UidSet, Error> {
         let wire = self.begin()?;
         let outcome = search(wire, low.max(1), high, None).await;
         self.ended(outcome)
     }
 
+    fn ask_ahead(&mut self, uids: UidSet) {
+        self.pipeline.plan(uids);
+    }
+
     async fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> Result<(), Error> {
-        let wire = self.begin()?;
-        let outcome = fetch::fetch(wire, uids, intake).await;
+        if std::mem::replace(&mut self.half_used, true) {
+            return Err(Error::HalfUsed);
+        }
+        let outcome = fetch::fetch(&mut self.wire, &mut self.pipeline, uids, intake).await;
         self.ended(outcome)
     }
 
@@ -124,7 +163,7 @@ async fn open<S: Transport>(wire: &mut Wire<S>, folder: &str, access: Access) ->
         Access::Examine => "EXAMINE",
         Access::Select => "SELECT",
     };
-    wire.command(STEP, &format!("{verb} {}", text::quoted_folder(folder))).await?;
+    wire.command(STEP, &format!("{verb} {}", wire.folder(folder))).await?;
     let (mut exists, mut uid_validity, mut uid_next) = (None, None, None);
     let answer = wire
         .answer(STEP, |reply| match reply {

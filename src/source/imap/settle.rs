@@ -3,7 +3,6 @@
 //! about which messages are to be settled.
 
 use super::session::found;
-use super::text::quoted_folder;
 use super::wire::{Reply, Transport, Wire};
 use crate::cursor::UidSet;
 use crate::source::{Error, Extension, Refusal, Settle, Step};
@@ -47,7 +46,7 @@ pub(super) async fn settle<S: Transport>(wire: &mut Wire<S>, state: &mut State, 
     for set in pieces(uids, u64::MAX) {
         match how {
             Settle::MarkSeen => done(wire, &format!(r"UID STORE {set} +FLAGS.SILENT (\Seen)")).await?,
-            Settle::Move(folder) => done(wire, &format!("UID MOVE {set} {}", quoted_folder(folder))).await?,
+            Settle::Move(folder) => done(wire, &format!("UID MOVE {set} {}", wire.folder(folder))).await?,
             Settle::Delete => {
                 done(wire, &format!(r"UID STORE {set} +FLAGS.SILENT (\Deleted)")).await?;
                 done(wire, &format!("UID EXPUNGE {set}")).await?;

@@ -10,6 +10,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use super::DIVERT_FROM;
 use super::line::{self, Kind};
 use super::reply::{FetchReply, Next};
+use crate::source::LONGEST_HEADING;
 
 /// Longest line, in bytes.
 const LINE: usize = 64 * 1024;
@@ -80,6 +81,8 @@ pub(super) struct Splitter {
     open: Option<Open>,
     bodies: VecDeque<Body>,
     diverted: Option<Diverted>,
+    /// FETCH replies bear header fields, not bodies.
+    headers: bool,
     window: Option<(u32, u32)>,
     found: Vec<(u32, u32)>,
     unknown_lines: u32,
@@ -94,6 +97,7 @@ impl Splitter {
             open: None,
             bodies: VecDeque::new(),
             diverted: None,
+            headers: false,
             window: None,
             found: Vec::new(),
             unknown_lines: 0,
@@ -133,6 +137,11 @@ impl Splitter {
     /// What became of the `BODY[]` that the parser gave next.
     pub(super) fn next_body(&mut self) -> Option<Body> {
         self.bodies.pop_front()
+    }
+
+    /// Whether the next FETCH asks for header fields rather than for bodies.
+    pub(super) fn expect_headers(&mut self, headers: bool) {
+        self.headers = headers;
     }
 
     /// From now on search results in `low..=high` are noted.
@@ -203,7 +212,7 @@ impl Splitter {
             None => {}
         }
         match line::kind(line) {
-            Kind::Fetch(sequence, attributes) => return self.fetch(FetchReply::new(sequence), attributes, out),
+            Kind::Fetch(sequence, attributes) => return self.fetch(FetchReply::new(sequence, self.headers), attributes, out),
             Kind::Search(numbers) => return self.found_numbers(numbers),
             Kind::Esearch(results) => return self.found_set(results),
             Kind::Text => out.extend_from_slice(&line::parseable(line)),
@@ -251,7 +260,7 @@ impl Splitter {
             }
             Next::Body(length) | Next::Other(length) if length > LITERAL => return Err(Violation("a literal longer than allowed")),
             Next::Other(length) => self.skip(length),
-            Next::Body(length) if length > self.max_message_bytes => {
+            Next::Body(length) if length > if self.headers { LONGEST_HEADING } else { self.max_message_bytes } => {
                 reply.announce(0, Body::TooLarge(length), out)?;
                 self.skip(length);
             }

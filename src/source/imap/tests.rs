@@ -13,6 +13,8 @@ use crate::cursor::UidSet;
 use crate::source::{Absent, Access, Error, Head, Intake, Opened, Refusal, Source as _, Step, Stop, Wake};
 
 mod bad_input;
+mod folders;
+mod pipelining;
 mod settling;
 mod waiting;
 
@@ -341,10 +343,6 @@ async fn a_session_is_used_up_by_a_refusal_a_stop_and_a_dropped_call() {
     assert_eq!(session.fetch(&set("1:2"), &mut taken).await, Err(refused(Step::Fetch, Refusal::No, None, text)));
     assert_eq!(taken.whole.len(), 1);
     assert_eq!(session.list(1, 2).await, Err(Error::HalfUsed));
-
-    let mut session = logged_in(vec![("EXAMINE", "{tag} NO [NONEXISTENT] no folder\r\n".into())]).await;
-    assert_eq!(session.open("x", Access::Examine).await, Err(refused(Step::Open, Refusal::No, Some("NONEXISTENT"), "no folder")));
-    assert_eq!(session.open("INBOX", Access::Examine).await, Err(Error::HalfUsed));
 
     let mut session = logged_in(vec![("UID FETCH", [message(1, b"one"), message(2, b"two")].concat())]).await;
     let mut taken = Taken { stop_at: Some(1), ..Taken::default() };

@@ -2,7 +2,8 @@
 
 use base64::Engine as _;
 use base64::alphabet::IMAP_MUTF7;
-use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, NO_PAD};
 
 pub(super) use crate::source::text::{clean, split_code};
 
@@ -36,6 +37,47 @@ pub(super) fn quoted_folder(name: &str) -> String {
     flush(&mut wide, &mut quoted);
     quoted.push('"');
     quoted
+}
+
+/// A folder's name as a server writes it between quotes or as an atom, in UTF-8 and with `/` between levels; `None` where it is not modified
+/// UTF-7, or a level holds a `/` and so cannot be written.
+pub(super) fn folder_name(written: &str, delimiter: Option<char>) -> Option<String> {
+    const UTF7: GeneralPurpose = GeneralPurpose::new(
+        &IMAP_MUTF7,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::RequireNone).with_decode_allow_trailing_bits(true),
+    );
+    let mut name = String::new();
+    let mut push = |c: char| match delimiter {
+        Some('/') => Some(name.push(c)),
+        _ if c == '/' => None,
+        Some(delimiter) if c == delimiter => Some(name.push('/')),
+        _ => Some(name.push(c)),
+    };
+    let mut characters = written.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            // The parser leaves escapes in.
+            '\\' => push(characters.next()?)?,
+            '&' => {
+                let rest = characters.as_str();
+                let (run, after) = rest.split_once('-')?;
+                characters = after.chars();
+                if run.is_empty() {
+                    push('&')?;
+                    continue;
+                }
+                let bytes = UTF7.decode(run).ok()?;
+                let (units, odd) = bytes.as_chunks::<2>();
+                if !odd.is_empty() {
+                    return None;
+                }
+                let units: Vec<u16> = units.iter().map(|unit| u16::from_be_bytes(*unit)).collect();
+                String::from_utf16(&units).ok()?.chars().try_for_each(&mut push)?;
+            }
+            plain => push(plain)?,
+        }
+    }
+    Some(name)
 }
 
 /// INTERNALDATE's `dd-Mon-yyyy hh:mm:ss +zzzz` (RFC 9051 section 9, date-time); `None` where it is not one.
@@ -95,6 +137,33 @@ mod tests {
         ] {
             assert_eq!(quoted_folder(name), expected);
         }
+    }
+
+    #[test]
+    fn folder_names_are_read_as_they_are_written() {
+        for name in ["INBOX", "Factures/À traiter", "R&D \"x\" \\", "台北 😀", "a&-b"] {
+            let written = quoted_folder(name);
+            assert_eq!(folder_name(&written[1..written.len() - 1], Some('/')).as_deref(), Some(name));
+        }
+        for (written, delimiter, expected) in [
+            ("Factures.&AMA- traiter", Some('.'), Some("Factures/À traiter")),
+            ("Factures.2026", Some('/'), Some("Factures.2026")),
+            ("a/b", Some('.'), None),
+            ("a/b", None, None),
+            ("a.b", None, Some("a.b")),
+            ("&AMk", Some('/'), None),
+            ("&A-", Some('/'), None),
+            ("&2D0-", Some('/'), None),
+            ("a\\", Some('/'), None),
+        ] {
+            assert_eq!(folder_name(written, delimiter).as_deref(), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_day_is_written_as_search_takes_it() {
+        assert_eq!(search_day(jiff::civil::date(2026, 1, 5)), "5-Jan-2026");
+        assert_eq!(search_day(jiff::civil::date(999, 12, 31)), "31-Dec-0999");
     }
 
     #[test]

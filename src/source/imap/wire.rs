@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_imap::imap_proto::{AttributeValue, MailboxDatum, Response, ResponseCode, Status};
+use async_imap::imap_proto::{AttributeValue, MailboxDatum, NameAttribute, Response, ResponseCode, Status, StatusAttribute};
 use bytes::Bytes;
 use secrecy::zeroize::Zeroizing;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::splitter::{Body, Diverted, Violation};
 use super::tap::Tap;
 use super::text;
-use crate::source::{Error, Refusal, Step};
+use crate::source::{Error, Marks, Refusal, Step};
 
 /// Longest silence of a server that owes an answer.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
@@ -45,6 +45,10 @@ pub(super) enum Reply {
     UidValidity(u32),
     /// `* OK [UIDNEXT n]`.
     UidNext(u32),
+    /// `* LIST`: the delimiter of levels, the name as written, and whether it can be opened.
+    List { delimiter: Option<char>, name: String, selectable: bool },
+    /// `* STATUS`.
+    Status(Marks),
     /// `* OK [CAPABILITY …]` or `* CAPABILITY`, upper case.
     Capabilities(Vec<String>),
     /// `* OK`.
@@ -87,10 +91,14 @@ pub(super) struct Wire<S: Transport> {
     client: Box<async_imap::Client<Tap<S>>>,
     tags: u32,
     tag: String,
+    /// The tag of a command that was sent before the answer to `tag` was read.
+    next_tag: Option<String>,
     /// The last untagged BAD since the command began (also what was no IMAP at all): it explains an end that follows.
     grumble: Option<String>,
     /// The server announced messages since this was last cleared.
     pub(super) news: bool,
+    /// What separates the levels of this server's folder names; `None`: it has no levels.
+    pub(super) delimiter: Option<char>,
     waited: Duration,
     read_before: u64,
 }
@@ -98,20 +106,58 @@ pub(super) struct Wire<S: Transport> {
 impl<S: Transport> Wire<S> {
     pub(super) fn new(stream: S, max_message_bytes: u64) -> Self {
         let client = Box::new(async_imap::Client::new(Tap::new(stream, max_message_bytes)));
-        Self { client, tags: 0, tag: String::new(), grumble: None, news: false, waited: Duration::ZERO, read_before: 0 }
+        Self {
+            client,
+            tags: 0,
+            tag: String::new(),
+            next_tag: None,
+            grumble: None,
+            news: false,
+            delimiter: Some('/'),
+            waited: Duration::ZERO,
+            read_before: 0,
+        }
     }
 
     pub(super) fn tap(&mut self) -> &mut Tap<S> {
         self.client.get_mut()
     }
 
+    /// A folder's name (UTF-8, levels separated by `/`) as this server takes it, in quotes.
+    pub(super) fn folder(&self, name: &str) -> String {
+        match self.delimiter {
+            Some(delimiter) if delimiter != '/' => text::quoted_folder(&name.replace('/', &delimiter.to_string())),
+            _ => text::quoted_folder(name),
+        }
+    }
+
     /// Sends a command under a new tag. What it holds is never kept or shown.
     pub(super) async fn command(&mut self, step: Step, command: &str) -> Result<(), Error> {
-        self.tags = self.tags.wrapping_add(1);
-        self.tag = format!("A{:04}", self.tags);
+        self.tag = self.new_tag();
         let line = Zeroizing::new(format!("{} {command}\r\n", self.tag));
         self.begin_waiting();
         self.send(step, line.as_bytes()).await
+    }
+
+    /// Sends a command whose answer is read after that of the last one, see [`Wire::turn_to_next`].
+    pub(super) async fn command_ahead(&mut self, step: Step, command: &str) -> Result<(), Error> {
+        let tag = self.new_tag();
+        let line = format!("{tag} {command}\r\n");
+        self.next_tag = Some(tag);
+        self.send(step, line.as_bytes()).await
+    }
+
+    /// From now on the answer to the command sent ahead is read.
+    pub(super) fn turn_to_next(&mut self) {
+        if let Some(tag) = self.next_tag.take() {
+            self.tag = tag;
+            self.begin_waiting();
+        }
+    }
+
+    fn new_tag(&mut self) -> String {
+        self.tags = self.tags.wrapping_add(1);
+        format!("A{:04}", self.tags)
     }
 
     /// Sends bytes without a tag.
@@ -271,6 +317,27 @@ impl<S: Transport> Wire<S> {
             Response::MailboxData(MailboxDatum::Exists(number)) => {
                 self.news = true;
                 Reply::Exists(*number)
+            }
+            Response::MailboxData(MailboxDatum::List(list)) => Reply::List {
+                delimiter: list.delimiter.as_deref().and_then(|text| text.chars().rfind(|c| *c != '\\').or(text.chars().next())),
+                name: list.name.to_string(),
+                selectable: !list.name_attributes.iter().any(|attribute| match attribute {
+                    NameAttribute::NoSelect => true,
+                    NameAttribute::Extension(other) => other.eq_ignore_ascii_case("\\NonExistent"),
+                    _ => false,
+                }),
+            },
+            Response::MailboxData(MailboxDatum::Status { status, .. }) => {
+                let mut marks = Marks::default();
+                for value in status {
+                    match value {
+                        StatusAttribute::Messages(number) => marks.messages = Some(*number),
+                        StatusAttribute::UidNext(number) => marks.uid_next = Some(*number),
+                        StatusAttribute::UidValidity(number) => marks.uid_validity = Some(*number),
+                        _ => {}
+                    }
+                }
+                Reply::Status(marks)
             }
             _ => Reply::Other,
         };

@@ -14,7 +14,7 @@ use super::wire::{Answer, Wire};
 use super::{fetch, settle};
 use crate::cursor::{Name, UidSet};
 use crate::source::imap::{DIVERT_FROM, Transport};
-use crate::source::{Access, Day, Error, Intake, Opened, Refusal, Settle, Source, Step, Wake, xoauth2};
+use crate::source::{Access, Error, Intake, Opened, Refusal, Settle, Source, Step, Wake, xoauth2};
 
 /// How long a good-bye may take.
 const GOOD_BYE: Duration = Duration::from_secs(2);
@@ -162,11 +162,6 @@ impl<S: Transport> Source for Session<S> {
             return Err(Error::HalfUsed);
         }
         Ok(self.listing.messages.iter().map(|message| message.0).filter(|number| (low..=high).contains(number)).collect())
-    }
-
-    /// POP3 tells no dates: any day may be that of any message.
-    async fn list_day(&mut self, low: u32, high: u32, _day: Day) -> Result<UidSet, Error> {
-        self.list(low, high).await
     }
 
     async fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> Result<(), Error> {

@@ -1,6 +1,8 @@
 //! Folders whose messages have names: nothing is decided, and nothing forgotten, for what a listing lacks.
 
-use super::super::Owe;
+use std::collections::BTreeMap;
+
+use super::super::{Owe, Recognised};
 use super::*;
 use crate::cursor::{Cursor, FIRST_GIVEN, MAX_ANCHORS};
 
@@ -17,7 +19,7 @@ fn set(uids: &[u32]) -> UidSet {
 }
 
 fn opened() -> Folder {
-    let mut folder = Folder::new("INBOX");
+    let mut folder = Folder::new("INBOX", "INBOX".into());
     assert_eq!(folder.opened_named(at(0)), Numbering::First);
     folder
 }
@@ -130,13 +132,14 @@ fn reconciling_ends_a_day_later_when_all_from_before_is_decided() {
 
 #[test]
 fn a_folder_is_of_one_protocol_and_another_one_begins_anew() {
-    let mut folder = Folder::new("INBOX");
+    let mut folder = Folder::new("INBOX", "INBOX".into());
     folder.opened(7, Some(10), at(0));
     folder.decide(&UidSet::from_range(1, 9));
-    assert_eq!(folder.opened_named(at(1)), Numbering::Renumbered);
+    assert_eq!(folder.opened_named(at(1)), Numbering::First);
     assert_eq!(look(&mut folder, &["3"], 1).todo, set(&[3]));
     assert_eq!(folder.opened_named(at(1)), Numbering::Same);
-    assert_eq!(folder.opened(1, Some(10), at(2)), Numbering::Renumbered);
+    assert_eq!(folder.opened(1, Some(10), at(2)), Numbering::Doubtful);
+    assert_eq!(folder.recognised(1, Some(10), &BTreeMap::new(), at(2)), Recognised::Renumbered);
     assert!(folder.names().is_none());
 }
 
