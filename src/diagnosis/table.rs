@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::saying::Saying;
-use super::{Reason, Retry, SetupStep};
+use super::{Language, Reason, Retry, SetupStep};
 
 /// How sure a diagnosis is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,15 @@ impl Confidence {
             Self::Low => "Low",
             Self::Medium => "Medium",
             Self::High => "High",
+        }
+    }
+
+    /// For a person.
+    pub fn title(self, language: Language) -> &'static str {
+        match self {
+            Self::Low => language.choose("a guess", "supposé"),
+            Self::Medium => language.choose("likely", "probable"),
+            Self::High => language.choose("sure", "certain"),
         }
     }
 }

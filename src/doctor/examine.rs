@@ -31,20 +31,53 @@ pub enum Sinks {
     Elsewhere,
 }
 
-/// The checklist of an object that is not accepted: `step` is where it fails, `words` what validation says, in English.
-pub fn refused(namespace: &str, name: &str, mailbox: &str, step: SetupStep, reason: Reason, words: &str, language: Language) -> Checklist {
+/// An object that is not accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    /// Namespace of the object.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// The mailbox that it names.
+    pub mailbox: &'a str,
+    /// The Secret that it names.
+    pub secret: Option<&'a str>,
+    /// Why it is refused.
+    pub reason: Reason,
+    /// What validation says, in English.
+    pub words: &'a str,
+}
+
+/// The checklist of an object that is not accepted.
+pub fn refused(refused: &Refused<'_>, language: Language) -> Checklist {
+    let Refused { namespace, name, mailbox, secret, reason, words } = *refused;
+    let about_secret = matches!(reason, Reason::SecretNotFound | Reason::SecretKeyMissing | Reason::SecretNotOptedIn);
+    let step = if about_secret { SetupStep::Secret } else { SetupStep::Resource };
     let mut list = Checklist::new(namespace, name, mailbox, &[], &[]);
     list.mark(SetupStep::Resource, step, State::Ok, &Evidence::SpecAccepted);
     if let Some(line) = list.line(step, None) {
         line.state = State::Failed;
         line.reason = Some(reason);
         line.confidence = Some(Confidence::High);
+        // Validation speaks English: in French its words are shown as what was seen.
         (line.evidence, line.remedy) = match language {
             Language::En => (None, Some(words.to_owned())),
-            Language::Fr => (Some(Evidence::Refused(words.to_owned())), Some(diagnosis::reference::meaning(reason, language).to_owned())),
+            Language::Fr => (Some(Evidence::Refused(words.to_owned())), Some(remedy_in_french(reason, secret.filter(|_| about_secret)))),
         };
     }
     list
+}
+
+fn remedy_in_french(reason: Reason, secret: Option<&str>) -> String {
+    let meaning = diagnosis::reference::meaning(reason, Language::Fr);
+    match secret {
+        Some(secret) => format!(
+            "{meaning} Créez-le avec ses trois valeurs : kubectl create secret generic {} --from-literal=tenantId=… --from-literal=clientId=… \
+             --from-literal=clientSecret=…",
+            diagnosis::shell(secret)
+        ),
+        None => meaning.to_owned(),
+    }
 }
 
 /// Looks at each step. The remedies are in `language`. Ends within a few minutes whatever the servers do: every wait has a deadline.
@@ -156,8 +189,15 @@ impl Examination<'_> {
                 }
                 Err(error) => {
                     let finding = self.find(&Failure::Source(&error), folder);
-                    let state = if finding.step == Some(SetupStep::Folder) { State::Failed } else { State::CannotBeKnown };
-                    self.fail(SetupStep::Folder, Some(folder), state, finding, Evidence::Source(error));
+                    let evidence = Evidence::Source(error);
+                    match finding.step {
+                        Some(SetupStep::Folder) => self.fail(SetupStep::Folder, Some(folder), State::Failed, finding, evidence),
+                        Some(SetupStep::MailboxAccess) => {
+                            self.fail(SetupStep::MailboxAccess, None, State::Failed, finding, evidence);
+                            return;
+                        }
+                        _ => self.fail(SetupStep::Folder, Some(folder), State::CannotBeKnown, finding, evidence),
+                    }
                 }
             }
         }
