@@ -1,19 +1,32 @@
 //! Cursors in a local folder, for collecting without a cluster: one JSON file a collector, replaced atomically and durably. The folder is locked
 //! while a process uses it, so that two never deliver for the same mailbox.
+//!
+//! One thread writes: what comes while it syncs is written and synced together afterwards, so that hundreds of mailboxes cost few syncs.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::collect::{CollectorId, CursorStore, StoreError, Version};
 use crate::cursor::{Cursor, Holder};
+
+/// A disk that does not answer in this time is one that hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Writes that share their syncs, at most.
+const TOGETHER: usize = 256;
+/// Up to so many files are synced each by itself: syncfs would wait for whatever else the filesystem has to write.
+const SYNCED_EACH: usize = 4;
 
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +45,29 @@ pub(super) enum Error {
 #[derive(Debug)]
 pub(super) struct StateFolder {
     shared: Arc<Shared>,
+    /// Both are there until the value is dropped.
+    writes: Option<Sender<Write>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Drop for StateFolder {
+    fn drop(&mut self) {
+        // The thread writes what was handed over, then ends; with it the last hold on the lock goes.
+        self.writes = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the thread that writes the state folder panicked");
+        }
+    }
+}
+
+/// One write, and where its result is awaited.
+struct Write {
+    id: CollectorId,
+    cursor: Cursor,
+    version: Option<Version>,
+    reply: oneshot::Sender<Result<Version, StoreError>>,
 }
 
 #[derive(Debug)]
@@ -61,7 +97,12 @@ impl StateFolder {
             Err(error) => return Err(folder_error(error.into())),
         }
         let folder = File::open(path).map_err(folder_error)?;
-        Ok(Self { shared: Arc::new(Shared { path: path.to_owned(), folder, _lock: lock }) })
+        let shared = Arc::new(Shared { path: path.to_owned(), folder, _lock: lock });
+        let (writes, received) = channel();
+        let writing = Arc::clone(&shared);
+        let writer =
+            std::thread::Builder::new().name("state".to_owned()).spawn(move || writing.write_all(&received)).map_err(folder_error)?;
+        Ok(Self { shared, writes: Some(writes), writer: Some(writer) })
     }
 }
 
@@ -86,7 +127,62 @@ impl Shared {
         Ok(Some(stored))
     }
 
-    fn write(&self, id: &CollectorId, cursor: Cursor, version: Option<&Version>) -> Result<Version, StoreError> {
+    /// Writes what comes until nobody can send any more.
+    fn write_all(&self, received: &Receiver<Write>) {
+        while let Ok(first) = received.recv() {
+            let mut pending = vec![first];
+            while pending.len() < TOGETHER
+                && let Ok(next) = received.try_recv()
+            {
+                pending.push(next);
+            }
+            self.write_together(pending);
+        }
+    }
+
+    fn write_together(&self, pending: Vec<Write>) {
+        let mut written: Vec<(Temporary, u64, oneshot::Sender<_>)> = Vec::with_capacity(pending.len());
+        let mut later = Vec::new();
+        for Write { id, cursor, version, reply } in pending {
+            let path = self.file(&id);
+            if written.iter().any(|(temporary, ..)| temporary.path == path) {
+                // Its version is that of the write before it, which must have its name first.
+                later.push(Write { id, cursor, version, reply });
+                continue;
+            }
+            match self.write_temporary(&id, cursor, version.as_ref()) {
+                Ok((temporary, number)) => written.push((temporary, number, reply)),
+                // Whoever asked may have gone.
+                Err(error) => drop(reply.send(Err(error))),
+            }
+        }
+        let failed = |path: &Path, error: &io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
+        let whole = if written.len() > SYNCED_EACH { Some(rustix::fs::syncfs(&self.folder)) } else { None };
+        let named: Vec<_> = written
+            .into_iter()
+            .map(|(Temporary { file, temporary, path }, number, reply)| {
+                let synced = match whole {
+                    Some(whole) => whole.map_err(io::Error::from),
+                    None => file.sync_data(),
+                };
+                let named = synced.and_then(|()| fs::rename(&temporary, &path));
+                (named.map(|()| number).map_err(|error| failed(&path, &error)), reply)
+            })
+            .collect();
+        let folder = self.folder.sync_all();
+        for (result, reply) in named {
+            let result = result.and_then(|number| match &folder {
+                Ok(()) => Ok(Version(number.to_string())),
+                Err(error) => Err(failed(&self.path, error)),
+            });
+            drop(reply.send(result));
+        }
+        if !later.is_empty() {
+            self.write_together(later);
+        }
+    }
+
+    fn write_temporary(&self, id: &CollectorId, cursor: Cursor, version: Option<&Version>) -> Result<(Temporary, u64), StoreError> {
         let before = self.read(id)?.map(|stored| stored.version);
         if before.map(|number| number.to_string()).as_deref() != version.map(|version| version.0.as_str()) {
             return Err(StoreError::Conflict);
@@ -95,18 +191,18 @@ impl Shared {
         let stored = Stored { uid: id.uid.clone(), version: number, cursor };
         let bytes = serde_json::to_vec(&stored).map_err(|error| StoreError::Unreadable(error.to_string()))?;
         let path = self.file(id);
-        self.replace(&path, &bytes).map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?;
-        Ok(Version(number.to_string()))
-    }
-
-    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let temporary = path.with_extension("json.new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        fs::rename(&temporary, path)?;
-        self.folder.sync_all()
+        let written = File::create(&temporary).and_then(|mut file| file.write_all(&bytes).map(|()| file));
+        let file = written.map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?;
+        Ok((Temporary { file, temporary, path }, number))
     }
+}
+
+/// A cursor's file before it has its name.
+struct Temporary {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
 }
 
 impl CursorStore for StateFolder {
@@ -121,8 +217,17 @@ impl CursorStore for StateFolder {
         cursor: &'a Cursor,
         version: Option<&'a Version>,
     ) -> BoxFuture<'a, Result<Version, StoreError>> {
-        let (shared, id, cursor, version) = (Arc::clone(&self.shared), id.clone(), cursor.clone(), version.cloned());
-        blocking(move || shared.write(&id, cursor, version.as_ref()))
+        async move {
+            let gone = || StoreError::Unavailable("the state folder's writer has ended".to_owned());
+            let (reply, answer) = oneshot::channel();
+            let write = Write { id: id.clone(), cursor: cursor.clone(), version: version.cloned(), reply };
+            self.writes.as_ref().and_then(|writes| writes.send(write).ok()).ok_or_else(gone)?;
+            timeout(DEADLINE, answer)
+                .await
+                .map_err(|_| StoreError::Unavailable("the disk of --state does not answer".to_owned()))?
+                .map_err(|_| gone())?
+        }
+        .boxed()
     }
 
     fn pace(&self) -> Duration {
@@ -130,9 +235,9 @@ impl CursorStore for StateFolder {
         Duration::from_secs(1)
     }
 
-    fn holder(&self) -> Holder {
-        let pod = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Holder { install: "command-line".to_owned(), pod, epoch: 0 }
+    fn holder(&self) -> Option<Holder> {
+        // The lock is the claim.
+        None
     }
 }
 
@@ -165,6 +270,26 @@ mod tests {
         assert_eq!(state.save(&id("u"), &cursor, None).await, Err(StoreError::Conflict));
         let (loaded, _) = state.load(&id("u")).await.unwrap().unwrap();
         assert_eq!(loaded.worked_with.as_deref(), Some("other"));
+    }
+
+    #[tokio::test]
+    async fn writes_that_come_together_are_each_compared_and_each_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateFolder::open(folder.path()).unwrap();
+        let ids: Vec<_> = (0..40).map(|number| CollectorId { name: format!("factures-{number}"), ..id("u") }).collect();
+        let cursor = Cursor::default();
+        // Two for each collector, the second of which knows nothing of the first.
+        let saves = ids.iter().chain(&ids).map(|id| state.save(id, &cursor, None));
+        let results = futures::future::join_all(saves).await;
+        let (first, second) = results.split_at(ids.len());
+        assert!(first.iter().all(Result::is_ok), "{first:?}");
+        assert!(second.iter().all(|result| *result == Err(StoreError::Conflict)), "{second:?}");
+        drop(state);
+        let state = StateFolder::open(folder.path()).unwrap();
+        for id in &ids {
+            assert_eq!(state.load(id).await.unwrap().map(|(_, version)| version), Some(Version("1".to_owned())));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), ids.len() + 1, "files besides the cursors and the lock");
     }
 
     #[tokio::test]

@@ -12,7 +12,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::careful::Careful;
 use super::delivery::{Delivering, Reconcile, Settled};
+use super::settle::{Outcome, Settling, Work};
 use super::view::View;
 use super::{Collector, CollectorId, CursorStore, StoreError, Version};
 use crate::cursor::{Cursor, Owe, OwedReason, UidSet};
@@ -67,26 +69,31 @@ pub(super) struct Held {
     dirty: bool,
     saved_at: Option<Instant>,
     holding: bool,
+    /// The record's last process ended without saying so.
+    pub careful: Option<Careful>,
 }
 
 impl Held {
     /// Reads the cursor; takes no claim yet, an idle mailbox costs no write.
     pub(super) async fn load(store: &dyn CursorStore, id: &CollectorId) -> Result<Self, StoreError> {
-        let (cursor, version) = match store.load(id).await? {
+        let (mut cursor, version) = match store.load(id).await? {
             Some((cursor, version)) => (cursor, Some(version)),
             None => (Cursor::default(), None),
         };
-        Ok(Self { cursor, version, dirty: false, saved_at: None, holding: false })
+        let careful = Careful::after(&mut cursor, Timestamp::now());
+        Ok(Self { cursor, version, dirty: careful.is_some(), saved_at: None, holding: false, careful })
     }
 
     /// Makes the claim by compare-and-swap, once, before the first delivery.
-    async fn hold(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
+    pub(super) async fn hold(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
         if self.holding {
             return Ok(());
         }
-        let mut holder = store.holder();
-        holder.epoch = self.cursor.holder.as_ref().map_or(0, |before| before.epoch).saturating_add(1);
-        self.cursor.holder = Some(holder);
+        if let Some(mut holder) = store.holder() {
+            holder.epoch = self.cursor.holder.as_ref().map_or(0, |before| before.epoch).saturating_add(1);
+            self.cursor.holder = Some(holder);
+        }
+        self.cursor.draining = true;
         self.dirty = true;
         self.save(store, id).await?;
         self.holding = true;
@@ -107,6 +114,22 @@ impl Held {
     /// As `save`, unless the last write is more recent than the store's pace.
     pub(super) async fn save_if_due(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
         if self.due_in(store).is_zero() { self.save(store, id).await } else { Ok(()) }
+    }
+
+    /// As `save`, once the store's pace allows it.
+    pub(super) async fn save_in_pace(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
+        sleep(self.due_in(store)).await;
+        self.save(store, id).await
+    }
+
+    /// The cursor was changed.
+    pub(super) fn touch(&mut self) {
+        self.dirty = true;
+    }
+
+    /// Nothing is under way any more: the record that follows says so.
+    pub(super) fn at_rest(&mut self) {
+        self.dirty |= std::mem::take(&mut self.cursor.draining);
     }
 
     /// How long until the pace allows the next write.
@@ -152,6 +175,11 @@ impl SetSize {
         self.messages = (self.messages * 2).min(SET_MESSAGES);
     }
 
+    /// After the process ended: half of the `suspects`, or the first size.
+    pub(super) fn careful(&mut self, suspects: u64) {
+        self.messages = if suspects == 0 { SET_START } else { (suspects / 2).max(1) };
+    }
+
     /// A set that the session did not survive is halved next time: a message that breaks sessions is found by bisection.
     fn went_wrong(&mut self, messages: u64) {
         self.messages = (self.messages.min(messages) / 2).max(1);
@@ -163,6 +191,8 @@ impl SetSize {
 pub(super) struct Drained {
     pub collected: u64,
     pub bytes: u64,
+    /// What was settled.
+    pub settling: Outcome,
     /// The bounds were reached before the work was done.
     pub more: bool,
 }
@@ -173,14 +203,40 @@ pub(super) struct Pass<'a> {
     pub sink: &'a dyn Sink,
     pub store: &'a dyn CursorStore,
     pub size: &'a mut SetSize,
+    pub settling: &'a mut Settling,
     pub cancel: &'a CancellationToken,
     /// Told after each set.
     pub tell: &'a mut (dyn FnMut(&Drained, u64) + Send + Sync),
 }
 
 impl Pass<'_> {
-    /// Works through what the folder holds, within the bounds.
+    /// Works through what the folder holds, within the bounds, and settles what is delivered and recorded.
     pub(super) async fn run<S: Source>(&mut self, session: &mut S, view: &mut View, held: &mut Held) -> Result<Drained, Failure> {
+        let worked = self.work(session, view, held).await;
+        Careful::uncount(held, &view.name);
+        let (mut done, full) = match worked {
+            Ok(done) => (done, None),
+            // Settling is what makes room.
+            Err(failure @ Failure::Full(cursor::Full::Unsettled)) => (Drained::default(), Some(failure)),
+            Err(failure) => return Err(failure),
+        };
+        held.careful = None;
+        if self.cancel.is_cancelled() {
+            return Ok(done);
+        }
+        let work = Work { order: self.order, store: self.store, cancel: self.cancel, wait: !done.more };
+        done.settling = self.settling.settle(&work, session, &view.name, held).await?;
+        done.more |= done.settling.more;
+        match full {
+            Some(full) if done.settling.settled == 0 => Err(full),
+            full => {
+                done.more |= full.is_some();
+                Ok(done)
+            }
+        }
+    }
+
+    async fn work<S: Source>(&mut self, session: &mut S, view: &mut View, held: &mut Held) -> Result<Drained, Failure> {
         let began = Instant::now();
         let mut done = Drained::default();
         if view.todo.is_empty() && view.unlisted.is_empty() && held.cursor.folder_mut(&view.name).due(Timestamp::now()).is_empty() {
@@ -237,6 +293,7 @@ impl Pass<'_> {
                 }
             };
             held.hold(self.store, &self.order.id).await?;
+            Careful::before(held, &view.name, &set, self.store, &self.order.id).await?;
             debug!(folder = view.name, messages = set.len(), "fetching");
             let fetching = async {
                 tokio::select! {
@@ -246,6 +303,7 @@ impl Pass<'_> {
                 }
             };
             let (fetched, saved) = tokio::join!(fetching, held.save_if_due(self.store, &self.order.id));
+            Careful::behind(held, &view.name, &set);
             saved?;
             let (given, given_bytes) = delivering.take_given();
             asked += set.len();
@@ -261,7 +319,9 @@ impl Pass<'_> {
             }
             match fetched {
                 Ok(()) => {
-                    self.size.went_well(given.len(), given_bytes);
+                    if !held.careful.as_ref().is_some_and(Careful::searching) {
+                        self.size.went_well(given.len(), given_bytes);
+                    }
                     let missing = set.difference(&given);
                     for uid in missing.iter() {
                         self.owe(view, held, uid, OwedReason::NotReceived);
@@ -335,7 +395,11 @@ impl Pass<'_> {
             }
         }
         if !decided.is_empty() {
-            folder.decide(&decided);
+            if self.order.after_delivery.is_some() {
+                folder.delivered(&decided);
+            } else {
+                folder.decide(&decided);
+            }
             held.dirty = true;
         }
         done.collected += (accepted.len() + claimed.len()) as u64;
@@ -401,7 +465,11 @@ fn blames_the_message(error: &source::Error) -> bool {
         source::Error::Closed(_) | source::Error::Protocol { .. } | source::Error::Timeout(_) => true,
         source::Error::Refused { refusal: Refusal::No | Refusal::Bad, code, text, .. } => !diagnosis::is_incident(code.as_deref(), text),
         source::Error::Refused { refusal: Refusal::Bye, .. } => false,
-        source::Error::Connection { .. } | source::Error::HalfUsed | source::Error::Stopped => false,
+        source::Error::Connection { .. }
+        | source::Error::ReadOnly
+        | source::Error::Unsupported(_)
+        | source::Error::HalfUsed
+        | source::Error::Stopped => false,
     }
 }
 

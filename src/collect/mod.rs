@@ -2,12 +2,15 @@
 //! Knows sources and sinks by their traits, never Kubernetes: cursors come through [`CursorStore`].
 //!
 //! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `view` (listing) → `drain` (one bounded pass over a session)
-//! → `delivery` (from FETCH responses to a sink's batches).
+//! → `delivery` (from FETCH responses to a sink's batches) → `settle` (what becomes of delivered messages on the server), `careful` (after a
+//! process that ended in mid-fetch).
 
+mod careful;
 mod delivery;
 mod drain;
 mod lately;
 mod pace;
+mod settle;
 mod task;
 mod tell;
 mod view;
@@ -28,7 +31,7 @@ use crate::cursor::Cursor;
 use crate::diagnosis::Diagnosis;
 use crate::entra;
 use crate::sink::file::FileRoot;
-use crate::source::imap;
+use crate::source::{Settle, imap};
 
 /// What every task of a process shares.
 #[derive(Debug)]
@@ -81,6 +84,9 @@ pub struct Collector {
     pub push: bool,
     /// Longest message taken, in bytes.
     pub max_message_bytes: u64,
+    /// What becomes of a message in the mailbox once it is delivered and recorded; `None`: it is kept as it is. Only mail delivered under such
+    /// an order is settled, never what was delivered before.
+    pub after_delivery: Option<Settle>,
     /// Where mail goes: `<namespace>/<path>` below the file sink's root, validated, relative, no `..`.
     pub sinks: Vec<NamedSink>,
     /// Value of the `requestedAt` annotation.
@@ -90,7 +96,19 @@ pub struct Collector {
 impl Collector {
     /// Whether `other` asks for the same work: all but `requested_at` and `generation`.
     pub fn same_work(&self, other: &Self) -> bool {
-        let Self { id, generation: _, mailbox, folders, credential, interval, push, max_message_bytes, sinks, requested_at: _ } = self;
+        let Self {
+            id,
+            generation: _,
+            mailbox,
+            folders,
+            credential,
+            interval,
+            push,
+            max_message_bytes,
+            after_delivery,
+            sinks,
+            requested_at: _,
+        } = self;
         *id == other.id
             && *mailbox == other.mailbox
             && *folders == other.folders
@@ -98,6 +116,7 @@ impl Collector {
             && *interval == other.interval
             && *push == other.push
             && *max_message_bytes == other.max_message_bytes
+            && *after_delivery == other.after_delivery
             && *sinks == other.sinks
     }
 }
@@ -217,6 +236,6 @@ pub trait CursorStore: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<Version, StoreError>>;
     /// Shortest time between two writes of one cursor (law 5).
     fn pace(&self) -> Duration;
-    /// Who this process is, for `holder`.
-    fn holder(&self) -> crate::cursor::Holder;
+    /// Who this process is, for `holder`; `None` where the store shuts others out by itself (a locked folder), so that no claim is written.
+    fn holder(&self) -> Option<crate::cursor::Holder>;
 }

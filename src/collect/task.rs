@@ -12,14 +12,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span};
 
 use super::drain::{Drained, Failure, Held, Pass, SINK_DEADLINE, SetSize};
+use super::settle::Settling;
 use super::view::View;
 use super::{Collector, Environment, Progress, SinkConfig, StoreError};
 use crate::diagnosis::{self, Diagnosis};
 use crate::schedule;
 use crate::sink::Sink;
 use crate::sink::file::FileSink;
-use crate::source::Source;
 use crate::source::imap::Exchange;
+use crate::source::{Access, Source};
 
 /// The application permission that IMAP needs.
 pub(super) const ROLE: &str = "IMAP.AccessAsApp";
@@ -77,6 +78,7 @@ pub struct Task {
     poke: watch::Receiver<Option<String>>,
     cancel: CancellationToken,
     size: SetSize,
+    settling: Settling,
     /// Failures in a row: a session that brought a message, or a complete look, ends the row.
     pub(super) failures: u32,
     /// The request that the present attempt or look acts upon.
@@ -94,7 +96,18 @@ impl Task {
         cancel: CancellationToken,
     ) -> Self {
         let acting_on = poke.borrow().clone();
-        Self { order, environment, wanted, progress, poke, cancel, size: SetSize::default(), failures: 0, acting_on }
+        Self {
+            order,
+            environment,
+            wanted,
+            progress,
+            poke,
+            cancel,
+            size: SetSize::default(),
+            settling: Settling::default(),
+            failures: 0,
+            acting_on,
+        }
     }
 
     /// Collects. Cancelling ends it within seconds: the batch in hand is finished and recorded first.
@@ -142,17 +155,22 @@ impl Task {
             opened = Box::pin(self.set_out(asked)) => opened?,
             () = self.cancel.cancelled() => return Ok(Next::End(End::Cancelled)),
         };
+        if let Some(careful) = &held.careful {
+            careful.begin(&mut self.size);
+        }
         let gauge = environment.metrics.session();
         let result = self.serve(&mut session, &mut held, &*sink, renewal, permit).await;
         drop(gauge);
         match result {
             Ok(next) => {
+                held.at_rest();
                 let saved = held.save(&*environment.cursors, &order.id).await;
                 session.close().await;
                 saved?;
                 Ok(next)
             }
             Err(failure) => {
+                held.at_rest();
                 if held.unsaved() && !matches!(failure, Failure::Store(_)) {
                     held.save(&*environment.cursors, &order.id).await?;
                 }
@@ -200,7 +218,8 @@ impl Task {
         let mut permit = Some(permit);
         let folder = order.folders.first().map_or("INBOX", String::as_str);
         self.acting_on = self.poke.borrow_and_update().clone();
-        let mut view = View::open(session, folder, held, Timestamp::now()).await?;
+        let access = if order.after_delivery.is_some() { Access::Select } else { Access::Examine };
+        let mut view = View::open(session, folder, access, held, Timestamp::now()).await?;
         held.worked_with(&order.credential.client_id);
         environment.lately.lock().unwrap_or_else(PoisonError::into_inner).opened(&order, Timestamp::now());
         let mut in_vain = 0;
@@ -271,7 +290,7 @@ impl Task {
         let mut before = Drained::default();
         let mut tell = |done: &Drained, pending: u64| {
             let (collected, bytes) = (done.collected - before.collected, done.bytes - before.bytes);
-            before = Drained { collected: done.collected, bytes: done.bytes, more: false };
+            before = Drained { collected: done.collected, bytes: done.bytes, ..Drained::default() };
             metrics.collected(collected, bytes);
             progress.send_modify(|progress| {
                 progress.collected += collected;
@@ -283,8 +302,15 @@ impl Task {
         };
         let order = Arc::clone(&self.order);
         let environment = Arc::clone(&self.environment);
-        let mut pass =
-            Pass { order: &order, sink, store: &*environment.cursors, size: &mut self.size, cancel: &self.cancel, tell: &mut tell };
+        let mut pass = Pass {
+            order: &order,
+            sink,
+            store: &*environment.cursors,
+            size: &mut self.size,
+            settling: &mut self.settling,
+            cancel: &self.cancel,
+            tell: &mut tell,
+        };
         let before = self.progress.borrow().collected;
         let drained = pass.run(session, view, held).await;
         if self.progress.borrow().collected > before {
@@ -292,6 +318,7 @@ impl Task {
             self.failures = 0;
         }
         let drained = drained?;
+        metrics.settled(drained.settling.settled, drained.settling.left);
         self.out_of_trouble();
         if drained.collected > 0 {
             info!(
@@ -317,6 +344,9 @@ impl Task {
         if !self.order.push {
             // Without push a connection kept open would only be one fewer for others.
             return Ok(Some(longest));
+        }
+        if let Some(due) = self.settling.next_due() {
+            longest = longest.min(due.saturating_duration_since(Instant::now()).max(Duration::from_secs(1)));
         }
         if held.unsaved() {
             longest = longest.min(held.due_in(&*self.environment.cursors));

@@ -11,7 +11,7 @@ use super::task::{End, ROLE, Task, Wanted};
 use super::{Progress, Stage, StoreError};
 use crate::diagnosis::{self, Condition, Context, Diagnosis, Known, Retry};
 use crate::schedule;
-use crate::source::{self, Step};
+use crate::source::{self, Settle, Step};
 
 /// Failures of the cursor's store in a row before it is told.
 const STORE_FAILURES: u32 = 3;
@@ -41,7 +41,8 @@ impl Task {
             Failure::Store(StoreError::Conflict) => return Err(End::Lost),
             // A store that answers no more, or refuses (missing rights, say), is told once it lasts.
             Failure::Store(StoreError::Unavailable(text)) if failures >= STORE_FAILURES => {
-                self.diagnose(&diagnosis::Failure::Unreadable(text)).await
+                // Unlike a record that cannot be read, this may pass by itself.
+                Diagnosis { retry: Retry::BackOff { at_least: None }, ..self.diagnose(&diagnosis::Failure::Unreadable(text)).await }
             }
             Failure::Store(error @ StoreError::Unavailable(_)) => {
                 warn!(%error, failures, "the cursor's store failed; nothing is decided");
@@ -115,6 +116,11 @@ impl Task {
         if refused && worked_before {
             lately.refused(&self.order, Timestamp::now());
         }
+        // What is missing may be where messages are moved to.
+        let target = match (failure, &self.order.after_delivery) {
+            (diagnosis::Failure::Source(source::Error::Refused { step: Step::Settle, .. }), Some(Settle::Move(target))) => Some(target),
+            _ => None,
+        };
         let context = Context {
             mailbox: &self.order.mailbox,
             role: ROLE,
@@ -124,7 +130,7 @@ impl Task {
             credential_name: &credential.name,
             secret_looks_like_guid: credential.looks_like_guid(),
             worked_before,
-            folder: self.order.folders.first().map_or("INBOX", String::as_str),
+            folder: target.or(self.order.folders.first()).map_or("INBOX", String::as_str),
             authority: self.environment.tokens.authority(credential),
             imap_host: &self.environment.imap.host,
             known: Known { others: lately.others(&self.order, Timestamp::now()), ..Known::default() },

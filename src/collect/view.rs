@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::drain::Held;
 use crate::cursor::{Folder, Numbering, UidSet};
-use crate::source::{self, Source};
+use crate::source::{self, Access, Source};
 
 /// Widest window: as many numbers as one search result may hold.
 const WIDEST: u32 = 320_000;
@@ -36,8 +36,14 @@ pub(super) struct View {
 
 impl View {
     /// Opens the folder and tells the cursor of its numbering.
-    pub(super) async fn open<S: Source>(session: &mut S, name: &str, held: &mut Held, now: Timestamp) -> Result<Self, source::Error> {
-        let opened = session.open(name).await?;
+    pub(super) async fn open<S: Source>(
+        session: &mut S,
+        name: &str,
+        access: Access,
+        held: &mut Held,
+        now: Timestamp,
+    ) -> Result<Self, source::Error> {
+        let opened = session.open(name, access).await?;
         let folder = held.cursor.folder_mut(name);
         if folder.opened(opened.uid_validity, opened.uid_next, now) == Numbering::Renumbered {
             warn!(
@@ -51,8 +57,9 @@ impl View {
         let window = if opened.exists <= WINDOW { u32::MAX } else { WINDOW };
         let (name, uid_validity) = (name.to_owned(), opened.uid_validity);
         let mut view = Self { name, uid_validity, todo: UidSet::new(), unlisted, top, window, own: None, surveyed: None };
-        // Opening tells what is new, so that the first listing may go to what was there before; together they are a look.
-        if opened.uid_next.is_none() {
+        // Opening tells what is new, so that the first listing may go to what was there before; together they are a look. Each message has a
+        // UID below UIDNEXT: one that leaves too few for those that exist is no more believed than none.
+        if opened.uid_next.is_none_or(|next| next <= opened.exists) {
             view.list_new(session, held, now).await?;
         } else {
             view.list_next(session, held, now).await?;

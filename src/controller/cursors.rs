@@ -51,8 +51,8 @@ impl KubeCursors {
         // Untyped, so that a spec which is not ours to read is told apart from a server that fails.
         let found = timeout(DEADLINE, api.get_opt(&id.name)).await.map_err(|_| no_answer())?.map_err(|error| unavailable(&error))?;
         let Some(object) = found else { return Ok(None) };
-        if !belongs_to(&object.metadata, id) {
-            return Err(StoreError::Conflict);
+        if let Some(text) = not_ours(&object.metadata, id) {
+            return Err(StoreError::Unavailable(text));
         }
         let spec = object.data.get("spec").cloned().unwrap_or_default();
         let cursor = serde_json::from_value(spec).map_err(unreadable)?;
@@ -97,8 +97,8 @@ impl CursorStore for KubeCursors {
         PACE
     }
 
-    fn holder(&self) -> Holder {
-        self.holder.clone()
+    fn holder(&self) -> Option<Holder> {
+        Some(self.holder.clone())
     }
 }
 
@@ -131,9 +131,17 @@ fn object(id: &CollectorId, cursor: &Cursor, before: Option<&Version>) -> Result
     Ok(MailboxCursor { metadata, spec })
 }
 
-/// A cursor of an object deleted and made anew under the same name is not adopted (law 4): the garbage collector is about to remove it.
-fn belongs_to(metadata: &ObjectMeta, id: &CollectorId) -> bool {
-    metadata.deletion_timestamp.is_none() && metadata.owner_references.iter().flatten().any(|owner| owner.uid == id.uid)
+/// Why a cursor is not ours to use (law 4): that of an object deleted and made anew under the same name is not adopted. The garbage collector
+/// is about to remove it, unless somebody kept it alive (`kubectl delete --cascade=orphan`): hence the way out.
+fn not_ours(metadata: &ObjectMeta, id: &CollectorId) -> Option<String> {
+    let CollectorId { namespace, name, uid } = id;
+    if metadata.deletion_timestamp.is_some() {
+        return Some(format!("MailboxCursor {name} of an earlier object is being deleted; this one waits until it is gone"));
+    }
+    let ours = metadata.owner_references.iter().flatten().any(|owner| owner.uid == *uid);
+    (!ours).then(|| {
+        format!("MailboxCursor {name} belongs to an earlier object of this name; if it stays: kubectl -n {namespace} delete mailboxcursor {name}")
+    })
 }
 
 fn version(metadata: &ObjectMeta) -> Result<Version, StoreError> {
@@ -182,8 +190,9 @@ mod tests {
             (owner.kind.as_str(), owner.uid.as_str(), owner.controller, owner.block_owner_deletion),
             ("MailboxCollector", "u-1", Some(true), None)
         );
-        assert!(belongs_to(&made.metadata, &id("u-1")));
-        assert!(!belongs_to(&made.metadata, &id("u-2")), "a cursor of another object was adopted");
+        assert_eq!(not_ours(&made.metadata, &id("u-1")), None);
+        let foreign = not_ours(&made.metadata, &id("u-2")).expect("a cursor of another object was adopted");
+        assert!(foreign.ends_with("kubectl -n tenant delete mailboxcursor invoices"), "{foreign}");
         let back: Cursor = serde_json::from_value(serde_json::to_value(&made.spec).unwrap()).unwrap();
         assert_eq!(back, cursor);
     }

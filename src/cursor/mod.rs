@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_BYTES: usize = 256 * 1024;
 /// Most ranges in one folder's decided set (law 9).
 pub const MAX_RANGES: usize = 256;
+/// Most ranges in one folder's unsettled set (law 9).
+pub const MAX_UNSETTLED_RANGES: usize = 256;
 /// Most owed messages in one cursor (law 9).
 pub const MAX_OWED: usize = 2_000;
 /// Most quarantined messages in one cursor (law 9).
@@ -53,6 +55,12 @@ pub struct Cursor {
     /// Client id of the last successful look: the worked-before rule of `diagnosis`; another client id resets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worked_with: Option<String>,
+    /// The request (`requestedAt`) whose replay, discard or resync is in this record already: each is acted upon once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_request: Option<String>,
+    /// Its process fetches, or ended without saying so: what it fetched may have done it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     #[serde(default)]
     folders: Vec<Folder>,
 }
@@ -66,6 +74,9 @@ pub enum Full {
     /// [`MAX_RANGES`] in a folder. Listings and the work of [`Folder::between`] lower the number.
     #[error("a folder's decided messages lie in more than {MAX_RANGES} ranges")]
     Ranges,
+    /// [`MAX_UNSETTLED_RANGES`]: settling goes on.
+    #[error("the messages delivered and still to be moved, marked or deleted lie in more than {MAX_UNSETTLED_RANGES} ranges")]
+    Unsettled,
     /// [`MAX_OWED`]: retrying what is due goes on.
     #[error("{MAX_OWED} messages were listed and could not be fetched or delivered")]
     Owed,
@@ -90,6 +101,11 @@ impl Cursor {
         &mut self.folders[at]
     }
 
+    /// Every folder remembered, to be changed.
+    pub fn folders_mut(&mut self) -> impl Iterator<Item = &mut Folder> {
+        self.folders.iter_mut()
+    }
+
     /// Every folder remembered, in the order of their first use.
     pub fn folders(&self) -> impl Iterator<Item = &Folder> {
         self.folders.iter()
@@ -102,6 +118,8 @@ impl Cursor {
             Some(Full::Quarantined)
         } else if self.owed() >= MAX_OWED {
             Some(Full::Owed)
+        } else if self.folders.iter().any(|folder| folder.unsettled().range_count() >= MAX_UNSETTLED_RANGES) {
+            Some(Full::Unsettled)
         } else if self.folders.iter().any(|folder| folder.decided().range_count() >= MAX_RANGES) {
             Some(Full::Ranges)
         } else if self.stored_bytes().saturating_add(ENTRY_BYTES) > MAX_BYTES {

@@ -7,6 +7,7 @@
 use super::Context;
 use super::saying::Saying;
 use super::words::{quoted, shell};
+use crate::source::Extension;
 
 const LATE: &str = "A change takes effect within minutes, at times an hour.";
 
@@ -138,6 +139,28 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
             "{mailbox} has no folder '{}'. Folder names are those of the mailbox's language, with '/' between levels; correct spec.folders or make \
              the folder.",
             quoted(folder)
+        ),
+        Saying::TargetMissing => format!(
+            "{mailbox} has no folder '{}', into which spec.afterDelivery moves mail. Make the folder in the mailbox (Outlook: New folder), or correct \
+             spec.afterDelivery.folder: names are those of the mailbox's language, with '/' between levels. What is delivered stays where it is \
+             until then and is not collected again.",
+            quoted(folder)
+        ),
+        Saying::FolderReadOnly => {
+            let (app, mailbox) = (shell(client_id), shell(mailbox));
+            format!(
+                "The app may read this mailbox but not change it, so spec.afterDelivery cannot be done; mail is collected all the same. Grant FullAccess \
+                 in Exchange Online PowerShell: $sp = Get-ServicePrincipal -Identity {app}; Add-MailboxPermission -Identity {mailbox} -User \
+                 $sp.Identity -AccessRights FullAccess. Or write afterDelivery: {{action: Keep}}. {LATE}"
+            )
+        }
+        Saying::SettlingUnsupported { extension } => format!(
+            "{imap_host} does not offer {extension}, which spec.afterDelivery needs; mail is collected and stays in the mailbox. Write \
+             afterDelivery: {{action: {}}}, or {{action: Keep}}.",
+            match extension {
+                Extension::Move => "Delete",
+                Extension::UidPlus => "MarkSeen",
+            }
         ),
         Saying::MailboxUnreachable { text } => format!("Cannot reach {imap_host}: {}. Allow egress to it.", quoted(text)),
         Saying::TlsFailed { text } => format!(

@@ -7,6 +7,7 @@ use super::Context;
 use super::saying::Saying;
 use super::words::{quoted, shell};
 use crate::cursor::Full;
+use crate::source::Extension;
 
 const LATE: &str = "Un changement prend effet en quelques minutes, parfois en une heure.";
 
@@ -145,6 +146,29 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
              spec.folders ou créez le dossier.",
             quoted(folder)
         ),
+        Saying::TargetMissing => format!(
+            "{mailbox} n'a pas de dossier « {} », où spec.afterDelivery range le courrier. Créez ce dossier dans la boîte (Outlook : Nouveau \
+             dossier), ou corrigez spec.afterDelivery.folder : les noms sont ceux de la langue de la boîte, avec « / » entre les niveaux. D'ici là \
+             ce qui est livré reste à sa place et n'est pas collecté une seconde fois.",
+            quoted(folder)
+        ),
+        Saying::FolderReadOnly => {
+            let (app, mailbox) = (shell(client_id), shell(mailbox));
+            format!(
+                "L'application peut lire cette boîte mais non la modifier : spec.afterDelivery ne peut être exécuté ; le courrier est collecté \
+                 malgré tout. Accordez FullAccess dans Exchange Online PowerShell : $sp = Get-ServicePrincipal -Identity {app}; \
+                 Add-MailboxPermission -Identity {mailbox} -User $sp.Identity -AccessRights FullAccess. Ou écrivez afterDelivery: {{action: \
+                 Keep}}. {LATE}"
+            )
+        }
+        Saying::SettlingUnsupported { extension } => format!(
+            "{imap_host} n'offre pas {extension}, dont spec.afterDelivery a besoin ; le courrier est collecté et reste dans la boîte. Écrivez \
+             afterDelivery: {{action: {}}} ou {{action: Keep}}.",
+            match extension {
+                Extension::Move => "Delete",
+                Extension::UidPlus => "MarkSeen",
+            }
+        ),
         Saying::MailboxUnreachable { text } => {
             format!("{imap_host} est injoignable : {}. Autorisez la sortie vers cette adresse.", quoted(text))
         }
@@ -205,6 +229,7 @@ fn bound(full: Full) -> &'static str {
         Full::Ranges => "les messages traités d'un dossier forment trop de plages",
         Full::Owed => "trop de messages n'ont pu être lus ou remis",
         Full::Quarantined => "trop de messages sont en quarantaine",
+        Full::Unsettled => "trop de messages remis attendent d'être déplacés, supprimés ou marqués",
     }
 }
 

@@ -173,7 +173,7 @@ pub struct Context<'a> {
     pub secret_looks_like_guid: bool,
     /// This mailbox was collected from before, with this client id.
     pub worked_before: bool,
-    /// The folder at work, UTF-8.
+    /// The folder at work, UTF-8; after [`crate::source::Step::Settle`] the one that messages are moved to.
     pub folder: &'a str,
     /// Where tokens come from, a URL.
     pub authority: &'a str,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::cursor::Full;
+use crate::source::Extension;
 
 /// Defines the meanings, and one of each with its fields filled in as a page of documentation shows them.
 macro_rules! sayings {
@@ -64,6 +65,10 @@ sayings! {
     Throttled { wait: Option<Duration> = None },
     TokenRanOut,
     FolderMissing,
+    /// The folder that `afterDelivery` moves into.
+    TargetMissing,
+    FolderReadOnly,
+    SettlingUnsupported { extension: Extension = Extension::UidPlus },
     MailboxUnreachable { text: &'a str = "…" },
     TlsFailed { text: &'a str = "…" },
     ConnectionBroke { text: &'a str = "…" },

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::entra::{Claims, Error as Token};
 use crate::sink::Error as Sink;
-use crate::source::{Error as Source, Refusal, Step};
+use crate::source::{Error as Source, Extension, Refusal, Step};
 
 const APP: &str = "11111111-2222-3333-4444-555555555555";
 const OBJECT: &str = "99999999-8888-7777-6666-555555555555";
@@ -278,6 +278,19 @@ fn what_exchange_refuses_means_what_its_place_and_history_say() {
             "no folder 'Factures/À traiter'",
         ),
         (0, said(Step::Open, No, "Factures/A traiter doesn't exist."), filed, Reason::FolderNotFound, slow(15), "spec.folders"),
+        // RFC 9051 section 6.3.12's code; Exchange's words.
+        (
+            0,
+            Source::Refused { step: Step::Settle, refusal: No, code: Some("TRYCREATE".into()), text: "x".into() },
+            Context { folder: "Traités", ..never },
+            Reason::FolderNotFound,
+            slow(15),
+            "no folder 'Traités', into which spec.afterDelivery moves mail. Make the folder",
+        ),
+        (0, said(Step::Settle, Bad, "Command Error. 12"), never, Reason::ConnectionFailed, back_off(None), "Command Error"),
+        (0, Source::ReadOnly, never, Reason::FolderReadOnly, slow(5), "Add-MailboxPermission -Identity factures@contoso.fr"),
+        (0, Source::Unsupported(Extension::UidPlus), never, Reason::SettlingNotSupported, slow(15), "does not offer UIDPLUS"),
+        (0, Source::Unsupported(Extension::Move), never, Reason::SettlingNotSupported, slow(15), "afterDelivery: {action: Delete}"),
         (0, said(Step::Open, No, "INBOX doesn't exist."), never, Reason::ConnectionFailed, back_off(None), "doesn't exist"),
         (
             0,
@@ -607,7 +620,12 @@ fn the_reasons_are_those_of_the_api_and_behave_as_it_says() {
             Some(3_600),
             &["ServicePrincipalNotRegistered", "AccessMissingOrProtocolDisabled", "AuthenticationRefused"],
         ),
-        (Condition::MailboxAccessible, Status::False, Some(0), &["FolderNotFound", "MailboxTooLargeForPOP3"]),
+        (
+            Condition::MailboxAccessible,
+            Status::False,
+            Some(0),
+            &["FolderNotFound", "FolderReadOnly", "SettlingNotSupported", "MailboxTooLargeForPOP3"],
+        ),
         (Condition::MailboxAccessible, Status::Unknown, None, &["Throttled", "ConnectionFailed", "RefusedAfterSuccess"]),
         (Condition::SinkReady, Status::False, Some(120), &["SinkAddressNotAllowed", "SinkAuthenticationFailed", "SinkRejects"]),
         (Condition::SinkReady, Status::False, None, &["SinkUnavailable"]),

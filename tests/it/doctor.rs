@@ -91,8 +91,8 @@ impl CursorStore for Untouched {
         std::time::Duration::MAX
     }
 
-    fn holder(&self) -> Holder {
-        Holder { install: "test".into(), pod: String::new(), epoch: 0 }
+    fn holder(&self) -> Option<Holder> {
+        None
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a server can do wrong while mail is collected: nothing may be lost, nothing come twice, what was not received is owed and comes later,
-//! and no other message waits for it. Each row of a table is a mailbox of its own; one run of the program meets them all.
+//! What a server can do wrong while mail is collected, besides the numbered list in `wire_faults`: nothing may be lost, nothing come twice, what was
+//! not received is owed and comes later, and no other message waits for it. Each row of a table is a mailbox of its own; one run meets them all.
 
 use std::time::Duration;
 
@@ -12,84 +12,6 @@ const MANY: Duration = Duration::from_secs(40);
 /// Messages in each mailbox; the third of them is the one that a message's fault strikes.
 const MESSAGES: u64 = 12;
 const STRUCK: u32 = 3;
-
-/// What a message's fault leads to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Then {
-    /// Everything is delivered in the first run, in one session.
-    Delivered,
-    /// Everything is delivered in the first run, after a new session.
-    SessionLost,
-    /// The message is owed, for this reason, and delivered when it is tried again.
-    Owed(&'static str),
-}
-
-fn message_faults() -> Vec<(&'static str, FetchFault, Then)> {
-    use FetchFault::*;
-    vec![
-        ("skip", Skip, Then::Owed("NotReceived")),
-        ("flags-only", FlagsOnly, Then::Owed("NotReceived")),
-        ("without-uid", WithoutUid, Then::Owed("NotReceived")),
-        ("other-uid", OtherUid(999), Then::Owed("NotReceived")),
-        ("nil", Nil, Then::Owed("Empty")),
-        ("empty", Empty, Then::Owed("Empty")),
-        ("empty-quoted", EmptyQuoted, Then::Owed("Empty")),
-        ("substitute", Substitute, Then::Owed("Substitute")),
-        ("scan", ScanInProgress, Then::Owed("ScanPlaceholder")),
-        ("uid-after-body", UidAfterBody, Then::Delivered),
-        ("foreign-before", ForeignBefore(999), Then::Delivered),
-        ("twice", Twice, Then::Delivered),
-        ("date-nil", InternalDateNil, Then::Delivered),
-        ("end-mid-body", EndMidBody, Then::SessionLost),
-        ("ends-connection", EndsConnection, Then::SessionLost),
-        ("four-gigabytes", HugeLiteral(u64::from(u32::MAX)), Then::SessionLost),
-        ("too-short", WrongLength(-10), Then::SessionLost),
-        ("too-long", WrongLength(10), Then::SessionLost),
-        ("long-line", LongLine(10_000_000), Then::SessionLost),
-        ("deep", DeepParentheses(10_000), Then::SessionLost),
-        ("garbage", Garbage, Then::Delivered),
-        ("refuses-fetch", RefusesFetch("Server error. 10".to_owned()), Then::SessionLost),
-    ]
-}
-
-#[test]
-fn whatever_is_wrong_with_one_message_it_is_not_lost_and_the_others_come() {
-    let rows = message_faults();
-    let names: Vec<&str> = rows.iter().map(|(name, ..)| *name).collect();
-    let scene = Scene::new(&names);
-    for (name, fault, _) in &rows {
-        scene.deliver(name, 1..=MESSAGES);
-        let action = Action::Fetch { uid: Some(STRUCK), what: fault.clone() };
-        scene.mailbox(name, |mailbox| mailbox.faults.once(Trigger::Command { name: "FETCH", nth: 1 }, action));
-    }
-    let first = scene.collect();
-    let mut wrong = Vec::new();
-    for (name, _, then) in &rows {
-        scene.mailbox(name, |mailbox| assert!(mailbox.faults.is_empty(), "{name}: never struck"));
-        let owed: Vec<String> =
-            scene.cursor(name)["owed"].as_array().into_iter().flatten().map(|owed| owed["reason"].as_str().unwrap().to_owned()).collect();
-        let (counts, reasons, serials) = match then {
-            Then::Owed(reason) => {
-                ((MESSAGES - 1, 1, 0), vec![(*reason).to_owned()], (1..=MESSAGES).filter(|serial| *serial != 3).collect())
-            }
-            Then::Delivered | Then::SessionLost => ((MESSAGES, 0, 0), vec![], (1..=MESSAGES).collect::<Vec<_>>()),
-        };
-        if first.counts(name) != counts || owed != reasons || scene.serials(name) != serials || first.of(name)["ok"] != true {
-            wrong.push(format!("{name}: {} {owed:?} {:?}", first.of(name), scene.serials(name)));
-        }
-    }
-    assert!(wrong.is_empty(), "\n{}\n{}", wrong.join("\n"), first.stderr);
-    let lost = rows.iter().filter(|(_, _, then)| *then == Then::SessionLost).count();
-    assert_eq!(scene.simulator.log_ins(), (rows.len() + lost) as u64, "a new session where one was lost, and only there");
-
-    names.iter().for_each(|name| scene.let_time_pass(name));
-    let second = scene.collect();
-    second.must_be_ok();
-    for (name, _, then) in &rows {
-        assert_eq!(second.counts(name), (u64::from(matches!(then, Then::Owed(_))), 0, 0), "{name}");
-        assert_eq!(scene.serials(name), (1..=MESSAGES).collect::<Vec<_>>(), "{name}");
-    }
-}
 
 #[test]
 fn long_messages_are_as_safe_as_short_ones() {

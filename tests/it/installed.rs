@@ -71,6 +71,38 @@ fn from_dovecot_every_byte_comes_as_it_is_stored() {
     assert_eq!(installed.refused(), []);
 }
 
+#[test]
+fn a_cursor_left_behind_by_an_earlier_object_is_told_and_nothing_is_collected_beside_it() {
+    let namespace = namespace("orphan");
+    let simulator = Simulator::start_blocking(Options { world: World::ready(&[MAILBOX]), ..Options::default() }).unwrap();
+    simulator.world().deliver(MAILBOX, "INBOX", Message::office(1)).unwrap();
+    let servers = Servers { authority: simulator.authority(), imap: simulator.imap_endpoint(), ca: simulator.ca_pem().to_owned() };
+    let mut installed = operator(&namespace, &servers, &[]);
+    let kubectl = |line: &str| {
+        let words: Vec<&str> = line.split(' ').chain(["--namespace", &namespace]).collect();
+        cluster().kubectl(&words).unwrap()
+    };
+    let folder = installed.files.join(&namespace).join("factures");
+    // As `kubectl delete --cascade=orphan` leaves one.
+    cluster()
+        .apply(&format!(
+            "{{apiVersion: mailbox-collector.io/v1alpha1, kind: MailboxCursor, metadata: {{name: factures, namespace: {namespace}}}, spec: {{}}}}"
+        ))
+        .unwrap();
+    apply(&namespace);
+    let reason = "jsonpath={.status.conditions[?(@.type=='Ready')].reason}";
+    wait_for("the reason", PATIENCE, || (kubectl(&format!("get mbc/factures -o {reason}")) == "CursorUnreadable").then_some(()));
+    let message = kubectl("get mbc/factures -o jsonpath={.status.conditions[?(@.type=='Ready')].message}");
+    assert!(message.contains(&format!("kubectl -n {namespace} delete mailboxcursor factures")), "{message}");
+    assert!(files(&folder).is_empty());
+
+    kubectl("delete mailboxcursor factures");
+    wait_for("the file", PATIENCE, || (files(&folder).len() == 1).then_some(()));
+    kubectl("wait mbc/factures --for=condition=Ready --timeout=60s");
+    installed.operator.stop().unwrap();
+    assert_eq!(installed.refused(), []);
+}
+
 fn apply(namespace: &str) {
     cluster()
         .apply(&format!(

@@ -159,6 +159,16 @@ impl Said {
         (number("collected"), number("pending"), number("quarantined"))
     }
 
+    /// What the log says of troubles of `name`: reason and message of each failed attempt, in order.
+    pub(crate) fn troubles(&self, name: &str) -> Vec<String> {
+        let mailbox = format!("mailbox=\"{}\"", address(name));
+        let lines = self.stderr.lines().filter(|line| line.contains(&mailbox));
+        lines
+            .filter_map(|line| line.split_once("not collecting ").or(line.split_once("connecting again ")))
+            .map(|(_, facts)| facts.to_owned())
+            .collect()
+    }
+
     /// Exit code 0, and every mailbox in order.
     #[track_caller]
     pub(crate) fn must_be_ok(&self) {

@@ -122,6 +122,11 @@ impl Installed {
 
 /// Installs the chart for `namespace` alone, into it, and starts the operator with that ServiceAccount's token.
 pub(crate) fn operator(namespace: &str, servers: &Servers, further: &[&str]) -> Installed {
+    operator_as(env!("CARGO_BIN_EXE_mailbox-collector").into(), namespace, servers, further)
+}
+
+/// The same with another program in place of the built one, which must start that in its turn.
+pub(crate) fn operator_as(program: PathBuf, namespace: &str, servers: &Servers, further: &[&str]) -> Installed {
     let name = format!("mailbox-collector-{namespace}");
     cluster().install_chart(&name, namespace, &[&format!("watchNamespaces={{{namespace}}}")]).unwrap();
     let folder = xtask::children::temporary_folder("mailbox-collector-test-").unwrap();
@@ -140,7 +145,7 @@ pub(crate) fn operator(namespace: &str, servers: &Servers, further: &[&str]) -> 
     ];
     arguments.extend(further.iter().map(|&flag| flag.to_owned()));
     let operator = Operator::start(Options {
-        program: env!("CARGO_BIN_EXE_mailbox-collector").into(),
+        program,
         kubeconfig: cluster().service_account_kubeconfig(namespace, &name).unwrap(),
         arguments,
         environment: Vec::new(),

@@ -110,6 +110,12 @@ pub enum FetchFault {
     ForeignBefore(u32),
     /// The right answer twice, each a rendering of its own.
     Twice,
+    /// One message in two FETCH replies: INTERNALDATE in the first, the body in the second.
+    InTwoReplies,
+    /// These bytes before the right answer, in the middle of the FETCH.
+    Before(Bytes),
+    /// When its turn comes, it is gone: EXPUNGE in its place.
+    Vanishes,
     /// The connection ends in the middle of the body.
     EndMidBody,
     /// A literal of so many bytes is announced (4 GB, say), some come, then silence.

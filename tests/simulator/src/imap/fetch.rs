@@ -57,12 +57,15 @@ impl Session {
             Some(Some(picked)) => picked,
         };
         self.wire.fetching = true;
-        for message in &picked {
+        for mut message in picked {
+            // Sequence numbers after one that vanished are those that the client counts with by then.
+            let place = self.selected.as_ref().and_then(|selected| selected.view.binary_search(&message.uid).ok());
+            message.sequence = place.and_then(|place| u32::try_from(place + 1).ok()).unwrap_or(message.sequence);
             if let Some(FetchFault::RefusesFetch(text)) = message.faults.iter().find(|fault| matches!(fault, FetchFault::RefusesFetch(_))) {
                 self.wire.fetching = false;
                 return self.no(tag, text).await;
             }
-            self.send(message, &items).await?;
+            self.send(&message, &items).await?;
         }
         self.report_changes().await?;
         let done = self.ok(tag, "FETCH completed.").await;
@@ -133,6 +136,16 @@ impl Session {
                 FetchFault::Twice => {
                     let once = Shape { shown_uid: Some(message.uid), ..Shape::default() };
                     self.answer(message, items, &once, message.number + 1_000_000).await?;
+                }
+                FetchFault::InTwoReplies => {
+                    self.answer(message, &[Item::Uid, Item::InternalDate], &shape, message.number).await?;
+                    let rest: Vec<Item> = items.iter().filter(|item| **item != Item::InternalDate).cloned().collect();
+                    return self.answer(message, &rest, &shape, message.number).await;
+                }
+                FetchFault::Before(bytes) => self.wire.put(bytes).await?,
+                FetchFault::Vanishes => {
+                    self.with_folder(|folder, _| folder.expunge(|uid| uid == message.uid));
+                    return self.report_changes().await.map(drop);
                 }
                 FetchFault::EndMidBody => shape.end_mid_body = true,
                 FetchFault::HugeLiteral(length) => shape.announced = Some(*length),

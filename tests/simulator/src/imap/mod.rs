@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -25,12 +26,19 @@ use session::Session;
 use wire::Wire;
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(shared: Arc<Shared>, tcp: TcpStream, tls: TlsAcceptor) {
+pub(crate) async fn serve(shared: Arc<Shared>, mut tcp: TcpStream, tls: TlsAcceptor) {
     let _open = Open::new(&shared);
     let _ = tcp.set_nodelay(true);
-    for action in locked(&shared.world).exchange.faults.on_command("CONNECT") {
+    let actions = locked(&shared.world).exchange.faults.on_command("CONNECT");
+    for action in actions {
         match action {
             Action::Run(change) => change(&mut locked(&shared.world)),
+            // Accepted, and then nothing: no handshake.
+            Action::Stall => {
+                let mut ignored = [0; 1024];
+                while matches!(tcp.read(&mut ignored).await, Ok(read) if read > 0) {}
+                return;
+            }
             _ => return,
         }
     }
