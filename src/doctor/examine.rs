@@ -15,7 +15,7 @@ use crate::entra::{self, Claims, Token};
 use crate::sink::file::FileSink;
 use crate::sink::{self, Sink};
 use crate::source::imap::Exchange;
-use crate::source::{self, Access, Source, Step};
+use crate::source::{self, Access, Settle, Source, Step};
 
 /// The application permission that IMAP needs.
 const ROLE: &str = "IMAP.AccessAsApp";
@@ -82,7 +82,8 @@ fn remedy_in_french(reason: Reason, secret: Option<&str>) -> String {
 
 /// Looks at each step. The remedies are in `language`. Ends within a few minutes whatever the servers do: every wait has a deadline.
 pub async fn examine(order: &Collector, environment: &Environment, sinks: Sinks, language: Language) -> Checklist {
-    let list = Checklist::new(&order.id.namespace, &order.id.name, &order.mailbox, &order.folders, &order.sinks);
+    let folders: Vec<String> = order.folders.iter().chain(target(order)).cloned().collect();
+    let list = Checklist::new(&order.id.namespace, &order.id.name, &order.mailbox, &folders, &order.sinks);
     let mut examination = Examination { order, environment, language, list, claims: Claims::default() };
     examination.list.mark(SetupStep::Resource, SetupStep::Secret, State::Ok, &Evidence::SpecAccepted);
     let secret = Evidence::SecretRead(order.credential.name.clone());
@@ -94,6 +95,14 @@ pub async fn examine(order: &Collector, environment: &Environment, sinks: Sinks,
         examination.sink(sink, sinks).await;
     }
     examination.list
+}
+
+/// The folder that delivered mail is moved to: it must be there, too.
+fn target(order: &Collector) -> Option<&String> {
+    match &order.after_delivery {
+        Some(Settle::Move(folder)) => Some(folder),
+        Some(_) | None => None,
+    }
 }
 
 struct Examination<'a> {
@@ -167,7 +176,7 @@ impl Examination<'_> {
     async fn mailbox(&mut self, token: &Token) {
         let order = self.order;
         let mut session = None;
-        for folder in &order.folders {
+        for folder in order.folders.iter().chain(target(order)) {
             // A session that refused something is never used again.
             let mut open = match session.take() {
                 Some(open) => open,
@@ -187,7 +196,11 @@ impl Examination<'_> {
                     }
                     session = Some(open);
                 }
-                Err(error) => {
+                Err(mut error) => {
+                    if let (source::Error::Refused { step, .. }, true) = (&mut error, target(order) == Some(folder)) {
+                        // What a message that is moved there would meet.
+                        *step = Step::Settle;
+                    }
                     let finding = self.find(&Failure::Source(&error), folder);
                     let evidence = Evidence::Source(error);
                     match finding.step {

@@ -17,6 +17,7 @@ use mailbox_collector::cursor::{Cursor, Holder};
 use mailbox_collector::diagnosis::{Language, Reason, SetupStep};
 use mailbox_collector::doctor::{self, Checklist, Refused, Sinks, State, Verdict};
 use mailbox_collector::sink::file::FileRoot;
+use mailbox_collector::source::Settle;
 use mailbox_collector::source::imap::Connector;
 use mailbox_collector::{entra, tls};
 use serde_json::Value;
@@ -215,11 +216,19 @@ async fn when_everything_is_right_every_step_is_ok_and_missing_folders_and_sinks
     simulator.world().deliver(MAILBOX, "Archives", Message::office(2)).unwrap();
     std::fs::remove_dir_all(folder.path().join("root/office/factures")).unwrap();
     std::fs::write(folder.path().join("root/office/factures"), b"a file").unwrap();
-    let list = doctor::examine(&Collector { folders, ..order }, &environment(&simulator, &folder), Sinks::Here, Language::Fr).await;
+    // Where delivered mail is moved to must be there as well.
+    let order = Collector { folders, after_delivery: Some(Settle::Move("Traités".into())), ..order };
+    let list = doctor::examine(&order, &environment(&simulator, &folder), Sinks::Here, Language::Fr).await;
     let states: Vec<_> = list.lines.iter().filter(|line| line.step >= SetupStep::Folder).map(|line| (line.state, line.reason)).collect();
-    let expected =
-        [(State::Ok, None), (State::Failed, Some(Reason::FolderNotFound)), (State::Ok, None), (State::Failed, Some(Reason::SinkRejects))];
+    let expected = [
+        (State::Ok, None),
+        (State::Failed, Some(Reason::FolderNotFound)),
+        (State::Ok, None),
+        (State::Failed, Some(Reason::FolderNotFound)),
+        (State::Failed, Some(Reason::SinkRejects)),
+    ];
     assert_eq!(states, expected, "{}", list.text(Language::Fr));
+    assert!(list.text(Language::Fr).contains("où spec.afterDelivery range le courrier"), "{}", list.text(Language::Fr));
     let elsewhere = Environment { file_root: None, ..environment(&simulator, &folder) };
     let order = judged(&documents(), Language::En).unwrap();
     let list = doctor::examine(&order, &elsewhere, Sinks::Elsewhere, Language::En).await;

@@ -75,7 +75,7 @@ fn evidence() -> [Evidence; 16] {
     ]
 }
 
-/// Without what is no prose: blocks and spans of code, remarks, links' targets, addresses, words with a dot, a dash in front, or digits.
+/// One word a line (hunspell cuts long ones), without what is no prose: blocks and spans of code, remarks, links' targets, addresses, words with a dot, a dash in front, or digits.
 fn prose(markdown: &str) -> String {
     let mut text = String::new();
     let mut code = false;
@@ -94,7 +94,7 @@ fn prose(markdown: &str) -> String {
         let odd = |character: char| character.is_ascii_digit() || "@/.$=_{}".contains(character);
         !inner.contains(odd) && !word.starts_with('-')
     };
-    text.split_whitespace().filter(plain).collect::<Vec<_>>().join(" ")
+    text.split_whitespace().filter(plain).collect::<Vec<_>>().join("\n")
 }
 
 fn misspelt(text: &str) -> Vec<String> {
