@@ -213,12 +213,25 @@ fn the_guide_has_the_steps_in_order_the_outdated_forms_and_ends_with_the_three_v
         for word in ["-ServiceId", "-DisplayName", "24 m", "adminconsent?client_id=11111111-", "'o''brien@contoso.fr'"] {
             assert!(guide.contains(word), "{word}");
         }
-        assert!(!guide.contains('{') || !guide.contains("{tenant}") && !guide.contains("{clientId}"), "{guide}");
+        for name in guide.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name) {
+            assert!(name.is_empty() || !name.chars().all(char::is_alphabetic), "{name} was not filled in");
+        }
         let last = guide.lines().rfind(|line| !line.starts_with("```")).unwrap();
         for word in ["kubectl create secret generic", "clientId=", "clientSecret=", "tenantId="] {
             assert!(last.contains(word), "{last}");
         }
     }
+}
+
+#[test]
+fn a_value_is_never_taken_for_a_place_to_fill_in() {
+    let mailboxes = vec!["{manifests}@contoso.fr".into(), "{script}{app}@contoso.fr".into()];
+    let hostile = Onboarding { mailboxes, ..onboarding() };
+    assert_eq!(hostile.check(), Ok(()), "Exchange allows braces in an address");
+    let guide = hostile.guide(Language::En);
+    assert_eq!(guide.matches("kind: Secret").count(), 1);
+    assert_eq!(guide.matches("Connect-ExchangeOnline -Organization '").count(), 1);
+    assert!(guide.contains("    '{manifests}@contoso.fr',\n    '{script}{app}@contoso.fr'\n"), "{guide}");
 }
 
 #[test]
