@@ -311,8 +311,14 @@ fn the_command_says_the_same_with_exit_codes_and_accents_and_leaves_everything_a
     assert_eq!(check(&["office/factures"]).status.code(), Some(2));
     scene.write("mail.yaml", "kind: [");
     assert_eq!(check(&[]).status.code(), Some(2));
-    for said in [&fine, &json, &text, &busy] {
-        assert!(!said.stdout.contains(CLIENT_SECRET) && !said.stderr.contains(CLIENT_SECRET));
+    scene.simulator.world().entra.faults.clear();
+    let traced = check(&["--log", "trace"]);
+    assert_eq!(traced.status.code(), Some(0), "{}", traced.stdout);
+    for said in [&fine, &json, &text, &busy, &traced] {
+        // Tokens of the stand-in are JWTs, which begin so.
+        for canary in [CLIENT_SECRET, "eyJ"] {
+            assert!(!said.stdout.contains(canary) && !said.stderr.contains(canary), "{canary}");
+        }
     }
     let commands = scene.simulator.commands();
     assert!(!commands.contains_key("SELECT") && !commands.contains_key("UID FETCH"), "{commands:?}");
@@ -346,4 +352,23 @@ fn an_object_of_a_cluster_is_checked_with_the_rights_of_whoever_asks() {
     assert_eq!(steps.last().unwrap()["state"], "cannotBeKnown");
     let cursors = cluster.kubectl(&["get", "mailboxcursors", "--namespace", &namespace, "--output", "name"]).unwrap();
     assert_eq!(cursors, "");
+}
+
+#[test]
+fn the_guide_is_printed_in_the_language_of_the_environment_and_a_misplaced_secret_is_never_repeated() {
+    let onboard = |client: &str, more: &[&str]| {
+        let mut command = bare_command();
+        command.args(["onboard", "--tenant", "contoso.example", "--client-id", client, "--mailbox", MAILBOX]);
+        run(command.env_remove("LC_ALL").env_remove("LC_MESSAGES").env("LANG", "fr_FR.UTF-8").args(more))
+    };
+    let guide = onboard(simulator::CLIENT_ID, &[]);
+    assert_eq!(guide.status.code(), Some(0), "{}", guide.stderr);
+    assert!(guide.stdout.starts_with("# Configurer une boîte aux lettres de Microsoft 365\n"), "{}", guide.stdout);
+    let script = onboard(simulator::CLIENT_ID, &["-o", "script", "--lang", "en"]);
+    assert!(script.stdout.contains("Read-Host -Prompt 'Object ID shown under Enterprise applications"), "{}", script.stdout);
+    let manifests = onboard(simulator::CLIENT_ID, &["-o", "manifests"]);
+    assert!(manifests.stdout.lines().last().unwrap().starts_with("# kubectl create secret generic"), "{}", manifests.stdout);
+    let misplaced = onboard(CLIENT_SECRET, &[]);
+    assert_eq!(misplaced.status.code(), Some(2));
+    assert!(misplaced.stderr.contains("--client-id") && !misplaced.stderr.contains(CLIENT_SECRET), "{}", misplaced.stderr);
 }
