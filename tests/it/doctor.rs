@@ -311,6 +311,7 @@ fn the_command_says_the_same_with_exit_codes_and_accents_and_leaves_everything_a
     assert_eq!(check(&["office/factures"]).status.code(), Some(2));
     scene.write("mail.yaml", "kind: [");
     assert_eq!(check(&[]).status.code(), Some(2));
+    scene.write("mail.yaml", &yaml);
     scene.simulator.world().entra.faults.clear();
     let traced = check(&["--log", "trace"]);
     assert_eq!(traced.status.code(), Some(0), "{}", traced.stdout);
