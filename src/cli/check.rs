@@ -22,8 +22,8 @@ use crate::api::{AppRegistration, MailboxCollector};
 use crate::collect::{Collector, CollectorId, CursorStore, StoreError, Version};
 use crate::controller::validate::{self, Credentials, SecretData};
 use crate::cursor::{Cursor, Holder};
-use crate::diagnosis::{Language, Reason, SetupStep};
-use crate::doctor::{self, Checklist, Sinks, Verdict};
+use crate::diagnosis::{Language, Reason};
+use crate::doctor::{self, Checklist, Refused, Sinks, Verdict};
 
 /// Mailboxes looked at at a time.
 const AT_ONCE: usize = 8;
@@ -37,8 +37,8 @@ const INCOMPLETE: u8 = 3;
 /// Go through every step of a mailbox's set-up and say which one was missed
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 every step is done; 1 a step was missed; 2 wrong use, or the files cannot be used; 3 no step was found \
-missing, but not all could be reached (a server out of reach or busy, no right to read the Secret).
+    after_help = "Exit codes: 0 every step is done; 1 a step was missed; 2 wrong use, or the files, the object or its Secret cannot be \
+read; 3 no step was found missing, but not all could be checked: a server is busy, say.
 
 Nothing is changed: the mailbox is opened read-only, nothing that is remembered of it is touched, and a sink is only asked whether it would take \
 mail.
@@ -201,12 +201,18 @@ where
 
 /// The checklist of an object that is not accepted.
 fn refused(object: &MailboxCollector, error: &validate::Error, language: Language) -> Box<Checklist> {
-    let reason = error.reason();
-    let secret = matches!(reason, Reason::SecretNotFound | Reason::SecretKeyMissing | Reason::SecretNotOptedIn);
-    let step = if secret { SetupStep::Secret } else { SetupStep::Resource };
     let mailbox: String = object.spec.mailbox.chars().take(320).collect();
-    let namespace = object.namespace().unwrap_or_default();
-    Box::new(doctor::refused(&namespace, &object.name_any(), &mailbox, step, reason, &error.to_string(), language))
+    Box::new(doctor::refused(
+        &Refused {
+            namespace: &object.namespace().unwrap_or_default(),
+            name: &object.name_any(),
+            mailbox: &mailbox,
+            secret: object.spec.credentials.secret_ref.as_ref().map(|secret| secret.name.as_str()),
+            reason: error.reason(),
+            words: &error.to_string(),
+        },
+        language,
+    ))
 }
 
 fn report(lists: &[Checklist], output: Output, language: Language) -> ExitCode {

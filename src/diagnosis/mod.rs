@@ -75,6 +75,19 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// All of them, in the order of the stages.
+    pub const ALL: [Self; 9] = [
+        Self::Ready,
+        Self::Accepted,
+        Self::TokenHealthy,
+        Self::MailboxAccessible,
+        Self::SinkReady,
+        Self::CredentialExpiring,
+        Self::QuarantineNotEmpty,
+        Self::Reconciling,
+        Self::Stalled,
+    ];
+
     /// As in `status`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -159,34 +159,39 @@ pub fn page(language: Language) -> String {
          remplacent vos valeurs, `…` ce qu'a dit un serveur ou le système.\n",
     );
     let mut page = heading.to_owned();
-    let mut current = None;
-    for reason in Reason::ALL {
-        let condition = reason.conditions().first().copied().unwrap_or(Condition::Ready);
-        if current.replace(condition) != Some(condition) {
+    for condition in Condition::ALL {
+        let of_it = |reason: &&Reason| reason.conditions().first() == Some(&condition);
+        if Reason::ALL.iter().any(|reason| of_it(&reason)) {
             let _ = write!(page, "\n## {}\n", condition.as_str());
         }
-        let status = reason.status().as_str();
-        let _ = write!(page, "\n### {}\n\n`{}={status}`. {}", reason.as_str(), condition.as_str(), meaning(*reason, language));
-        if let Some(stalls) = stalls(*reason, language) {
-            let _ = write!(page, " {stalls}");
-        }
-        page.push('\n');
-        for saying in Saying::samples().iter().filter(|saying| table::row(saying).reason == *reason) {
-            let row = table::row(saying);
-            let _ = write!(page, "\n- {}", braced(&text(saying, &placeholders(), language)));
-            if let Retry::Slow { every } = row.retry {
-                let minutes = every.as_secs() / 60;
-                let _ = match language {
-                    Language::En => write!(page, " *Tried again every {minutes} min.*"),
-                    Language::Fr => write!(page, " *Nouvel essai toutes les {minutes} min.*"),
-                };
-            }
-        }
-        if Saying::samples().iter().any(|saying| table::row(saying).reason == *reason) {
-            page.push('\n');
-        }
+        Reason::ALL.iter().filter(of_it).for_each(|reason| section(&mut page, condition, *reason, language));
     }
     page
+}
+
+fn section(page: &mut String, condition: Condition, reason: Reason, language: Language) {
+    let status = reason.status().as_str();
+    let _ = write!(page, "\n### {}\n\n`{}={status}`. {}", reason.as_str(), condition.as_str(), meaning(reason, language));
+    if let Some(stalls) = stalls(reason, language) {
+        let _ = write!(page, " {stalls}");
+    }
+    page.push('\n');
+    let samples = Saying::samples();
+    let mut sayings = samples.iter().filter(|saying| table::row(saying).reason == reason).peekable();
+    if sayings.peek().is_some() {
+        page.push('\n');
+    }
+    for saying in sayings {
+        let _ = write!(page, "- {}", braced(&text(saying, &placeholders(), language)));
+        if let Retry::Slow { every } = table::row(saying).retry {
+            let minutes = every.as_secs() / 60;
+            let _ = match language {
+                Language::En => write!(page, " *Tried again every {minutes} min.*"),
+                Language::Fr => write!(page, " *Nouvel essai toutes les {minutes} min.*"),
+            };
+        }
+        page.push('\n');
+    }
 }
 
 fn stalls(reason: Reason, language: Language) -> Option<String> {

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::saying::Saying;
-use super::{Reason, Retry, SetupStep};
+use super::{Language, Reason, Retry, SetupStep};
 use crate::cursor::Full;
 use crate::entra::AssertionError;
 
@@ -30,6 +30,15 @@ impl Confidence {
             Self::Low => "Low",
             Self::Medium => "Medium",
             Self::High => "High",
+        }
+    }
+
+    /// For a person.
+    pub fn title(self, language: Language) -> &'static str {
+        match self {
+            Self::Low => language.choose("a guess", "supposé"),
+            Self::Medium => language.choose("likely", "probable"),
+            Self::High => language.choose("sure", "certain"),
         }
     }
 }

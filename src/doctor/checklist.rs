@@ -117,7 +117,7 @@ impl Checklist {
         let any = |state| self.lines.iter().any(|line| line.state == state);
         if any(State::Failed) {
             Verdict::Failed
-        } else if any(State::NotReached) {
+        } else if any(State::NotReached) || self.lines.iter().any(|line| line.reason.is_some()) {
             Verdict::Incomplete
         } else {
             Verdict::Ok
@@ -132,22 +132,24 @@ impl Checklist {
     /// For a person: one line a step, with evidence and remedy below those that are not done.
     pub fn text(&self, language: Language) -> String {
         let widest = State::ALL.map(|state| state.title(language).chars().count()).into_iter().max().unwrap_or_default();
+        let colon = language.choose(": ", " : ");
         let mut text = format!("{}/{} {}\n", self.namespace, self.name, self.mailbox);
         for (index, line) in self.lines.iter().enumerate() {
-            let subject = line.subject.as_ref().map(|subject| format!(": {subject}")).unwrap_or_default();
+            let subject = line.subject.as_ref().map(|subject| format!("{colon}{subject}")).unwrap_or_default();
             let state = line.state.title(language);
             text += &format!("  {:>2}. [{state:^widest$}] {}{subject}", index + 1, line.step.title(language));
             let evidence = line.evidence.as_ref().map(|evidence| evidence.text(language));
             match (line.state, evidence) {
                 (State::Ok, Some(evidence)) => text += &format!(" ({evidence})\n"),
-                (_, Some(evidence)) => text += &format!("\n      {}: {evidence}\n", language.choose("seen", "constat")),
+                (_, Some(evidence)) => text += &format!("\n      {}{colon}{evidence}\n", language.choose("seen", "constat")),
                 (_, None) => text += "\n",
             }
             if let Some(reason) = line.reason {
-                text += &format!("      {}: {}\n", language.choose("reason", "raison"), reason.as_str());
+                let sure = line.confidence.map(|confidence| format!(" ({})", confidence.title(language))).unwrap_or_default();
+                text += &format!("      {}{colon}{}{sure}\n", language.choose("reason", "raison"), reason.as_str());
             }
             if let Some(remedy) = &line.remedy {
-                text += &format!("      {}: {remedy}\n", language.choose("to do", "à faire"));
+                text += &format!("      {}{colon}{remedy}\n", language.choose("to do", "à faire"));
             }
         }
         text + "  " + self.conclusion(language) + "\n"

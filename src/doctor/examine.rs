@@ -15,7 +15,7 @@ use crate::diagnosis::{self, Confidence, Context, Failure, Finding, ImapProbe, K
 use crate::entra::{self, Claims, Token};
 use crate::sink::file::FileSink;
 use crate::sink::{self, Sink};
-use crate::source::{self, Access, Session, Source, Step};
+use crate::source::{self, Access, Session, Settle, Source, Step};
 
 /// A sink that takes longer to answer is out of order.
 const SINK_DEADLINE: Duration = Duration::from_secs(30);
@@ -29,25 +29,59 @@ pub enum Sinks {
     Elsewhere,
 }
 
-/// The checklist of an object that is not accepted: `step` is where it fails, `words` what validation says, in English.
-pub fn refused(namespace: &str, name: &str, mailbox: &str, step: SetupStep, reason: Reason, words: &str, language: Language) -> Checklist {
+/// An object that is not accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    /// Namespace of the object.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// The mailbox that it names.
+    pub mailbox: &'a str,
+    /// The Secret that it names.
+    pub secret: Option<&'a str>,
+    /// Why it is refused.
+    pub reason: Reason,
+    /// What validation says, in English.
+    pub words: &'a str,
+}
+
+/// The checklist of an object that is not accepted.
+pub fn refused(refused: &Refused<'_>, language: Language) -> Checklist {
+    let Refused { namespace, name, mailbox, secret, reason, words } = *refused;
+    let about_secret = matches!(reason, Reason::SecretNotFound | Reason::SecretKeyMissing | Reason::SecretNotOptedIn);
+    let step = if about_secret { SetupStep::Secret } else { SetupStep::Resource };
     let mut list = Checklist::new(namespace, name, mailbox, &[], &[]);
     list.mark(SetupStep::Resource, step, State::Ok, &Evidence::SpecAccepted);
     if let Some(line) = list.line(step, None) {
         line.state = State::Failed;
         line.reason = Some(reason);
         line.confidence = Some(Confidence::High);
+        // Validation speaks English: in French its words are shown as what was seen.
         (line.evidence, line.remedy) = match language {
             Language::En => (None, Some(words.to_owned())),
-            Language::Fr => (Some(Evidence::Refused(words.to_owned())), Some(diagnosis::reference::meaning(reason, language).to_owned())),
+            Language::Fr => (Some(Evidence::Refused(words.to_owned())), Some(remedy_in_french(reason, secret.filter(|_| about_secret)))),
         };
     }
     list
 }
 
+fn remedy_in_french(reason: Reason, secret: Option<&str>) -> String {
+    let meaning = diagnosis::reference::meaning(reason, Language::Fr);
+    match secret {
+        Some(secret) => format!(
+            "{meaning} Créez-le avec ses trois valeurs : kubectl create secret generic {} --from-literal=tenantId=… --from-literal=clientId=… \
+             --from-literal=clientSecret=…",
+            diagnosis::shell(secret)
+        ),
+        None => meaning.to_owned(),
+    }
+}
+
 /// Looks at each step. The remedies are in `language`. Ends within a few minutes whatever the servers do: every wait has a deadline.
 pub async fn examine(order: &Collector, environment: &Environment, sinks: Sinks, language: Language) -> Checklist {
-    let list = Checklist::new(&order.id.namespace, &order.id.name, &order.mailbox, &order.folders, &order.sinks);
+    let folders: Vec<String> = order.folders.iter().chain(target(order)).cloned().collect();
+    let list = Checklist::new(&order.id.namespace, &order.id.name, &order.mailbox, &folders, &order.sinks);
     let mut examination =
         Examination { order, environment, language, list, claims: Claims::default(), imap_probe: None, token_bytes: None };
     examination.list.mark(SetupStep::Resource, SetupStep::Secret, State::Ok, &Evidence::SpecAccepted);
@@ -60,6 +94,14 @@ pub async fn examine(order: &Collector, environment: &Environment, sinks: Sinks,
         examination.sink(sink, sinks).await;
     }
     examination.list
+}
+
+/// The folder that delivered mail is moved to: it must be there, too.
+fn target(order: &Collector) -> Option<&String> {
+    match &order.after_delivery {
+        Some(Settle::Move(folder)) => Some(folder),
+        Some(_) | None => None,
+    }
 }
 
 struct Examination<'a> {
@@ -136,7 +178,7 @@ impl Examination<'_> {
     async fn mailbox(&mut self, token: &Token) {
         let order = self.order;
         let mut session = None;
-        for folder in &order.folders {
+        for folder in order.folders.iter().chain(target(order)) {
             // A session that refused something is never used again.
             let mut open = match session.take() {
                 Some(open) => open,
@@ -157,10 +199,21 @@ impl Examination<'_> {
                     }
                     session = Some(open);
                 }
-                Err(error) => {
+                Err(mut error) => {
+                    if let (source::Error::Refused { step, .. }, true) = (&mut error, target(order) == Some(folder)) {
+                        // What a message that is moved there would meet.
+                        *step = Step::Settle;
+                    }
                     let finding = self.find(&Failure::Source(&error), folder);
-                    let state = if finding.step == Some(SetupStep::Folder) { State::Failed } else { State::CannotBeKnown };
-                    self.fail(SetupStep::Folder, Some(folder), state, finding, Evidence::Source(error));
+                    let evidence = Evidence::Source(error);
+                    match finding.step {
+                        Some(SetupStep::Folder) => self.fail(SetupStep::Folder, Some(folder), State::Failed, finding, evidence),
+                        Some(SetupStep::MailboxAccess) => {
+                            self.fail(SetupStep::MailboxAccess, None, State::Failed, finding, evidence);
+                            return;
+                        }
+                        _ => self.fail(SetupStep::Folder, Some(folder), State::CannotBeKnown, finding, evidence),
+                    }
                 }
             }
         }

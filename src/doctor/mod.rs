@@ -10,4 +10,4 @@ mod script;
 
 pub use checklist::{Checklist, Line, State, Verdict};
 pub use evidence::Evidence;
-pub use examine::{Sinks, examine, refused};
+pub use examine::{Refused, Sinks, examine, refused};

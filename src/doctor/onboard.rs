@@ -157,19 +157,23 @@ impl Onboarding {
     /// The whole guide, in Markdown.
     pub fn guide(&self, language: Language) -> String {
         let object_id = self.object_id.as_deref().unwrap_or(language.choose("<Object ID>", "<ID d'objet>"));
-        language
-            .choose(include_str!("guide.en.md"), include_str!("guide.fr.md"))
-            .replace("{role}", self.protocol.role())
-            .replace("{namespace}", &self.namespace)
-            .replace("{switches}", self.protocol.switches())
-            .replace("{consentUrl}", &self.consent_url())
-            .replace("{tenant}", &self.tenant)
-            .replace("{clientId}", &self.client_id)
-            .replace("{objectId}", object_id)
-            .replace("{handOver}", &self.hand_over(language))
-            .replace("{mailbox}", &self.mailboxes.first().map(|mailbox| script::powershell(mailbox)).unwrap_or_default())
-            .replace("{script}", self.script(language).trim_end())
-            .replace("{manifests}", self.manifests(language).trim_end())
+        let mailbox = self.mailboxes.first().map(|mailbox| script::powershell(mailbox)).unwrap_or_default();
+        script::fill(
+            language.choose(include_str!("guide.en.md"), include_str!("guide.fr.md")),
+            &[
+                ("role", self.protocol.role()),
+                ("namespace", &self.namespace),
+                ("switches", self.protocol.switches()),
+                ("consentUrl", &self.consent_url()),
+                ("tenant", &self.tenant),
+                ("clientId", &self.client_id),
+                ("objectId", object_id),
+                ("handOver", &self.hand_over(language)),
+                ("mailbox", &mailbox),
+                ("script", self.script(language).trim_end()),
+                ("manifests", self.manifests(language).trim_end()),
+            ],
+        )
     }
 }
 

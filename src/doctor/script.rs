@@ -43,42 +43,67 @@ pub(super) fn script(onboarding: &Onboarding, language: Language) -> String {
         }
     };
     let mailboxes: Vec<String> = onboarding.mailboxes.iter().map(|mailbox| format!("    {}", powershell(mailbox))).collect();
-    SCRIPT
-        .replace("{purpose}", say("Lets the app read these mailboxes.", "Permet à l'application de lire ces boîtes."))
-        .replace(
-            "{run}",
+    let (tenant, app) = (powershell(&onboarding.tenant), powershell(&onboarding.client_id));
+    let values = [
+        ("purpose", say("Lets the app read these mailboxes.", "Permet à l'application de lire ces boîtes.")),
+        (
+            "run",
             say(
                 "Run it in PowerShell as an administrator of Exchange Online. It may be run again.",
                 "À exécuter dans PowerShell en tant qu'administrateur d'Exchange Online. Peut être exécuté de nouveau.",
             ),
-        )
-        .replace("{module}", say("The module of Exchange Online", "Le module d'Exchange Online"))
-        .replace(
-            "{register}",
+        ),
+        ("module", say("The module of Exchange Online", "Le module d'Exchange Online")),
+        (
+            "register",
             say(
                 "Registers the app in Exchange. (-ObjectId was -ServiceId in older instructions; -DisplayName needs its dash.)",
                 "Inscrit l'application dans Exchange. (-ObjectId s'appelait -ServiceId dans d'anciens guides ; -DisplayName exige son tiret.)",
             ),
-        )
-        .replace(
-            "{wrong}",
+        ),
+        (
+            "wrong",
             say(
                 "Registered with another object id, which cannot be changed: removed, after you agree",
                 "Inscrite avec un autre ID d'objet, qui ne peut être modifié : supprimée, après votre accord",
             ),
-        )
-        .replace("{allow}", say("FullAccess and IMAP for each mailbox", "FullAccess et IMAP pour chaque boîte"))
-        .replace("{read}", say("Reads back what was done", "Relit ce qui a été fait"))
-        .replace(
-            "{late}",
-            say("A change takes effect within minutes, at times an hour.", "Un changement prend effet en quelques minutes, parfois en une heure."),
-        )
-        .replace("{switches}", onboarding.protocol.switches())
-        .replace("{tenant}", &powershell(&onboarding.tenant))
-        .replace("{app}", &powershell(&onboarding.client_id))
-        .replace("{object}", &object_id)
-        // Last: what a person gave is not searched for placeholders.
-        .replace("{mailboxes}", &mailboxes.join(",\n"))
+        ),
+        ("allow", say("FullAccess and IMAP for each mailbox", "FullAccess et IMAP pour chaque boîte")),
+        ("read", say("Reads back what was done", "Relit ce qui a été fait")),
+        (
+            "late",
+            say(
+                "A change takes effect within minutes, at times an hour.",
+                "Un changement prend effet en quelques minutes, parfois en une heure.",
+            ),
+        ),
+        ("switches", onboarding.protocol.switches()),
+        ("tenant", &tenant),
+        ("app", &app),
+        ("object", &object_id),
+        ("mailboxes", &mailboxes.join(",\n")),
+    ];
+    fill(SCRIPT, &values)
+}
+
+/// Puts values in place of their names in braces, in one pass: what stands in a value is never taken for a name.
+pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let mut text = String::with_capacity(template.len() * 2);
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        text += before;
+        match values.iter().find_map(|(name, value)| Some((value, after.strip_prefix(name)?.strip_prefix('}')?))) {
+            Some((value, remaining)) => {
+                text += value;
+                rest = remaining;
+            }
+            None => {
+                text.push('{');
+                rest = after;
+            }
+        }
+    }
+    text + rest
 }
 
 const SCRIPT: &str = r"# mailbox-collector. {purpose}

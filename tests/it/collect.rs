@@ -221,7 +221,7 @@ fn mail_announced_while_an_owed_message_is_tried_again_does_not_wait_for_the_nex
 }
 
 /// A missed step, the reason for it, and what the message must name: the ids and commands with which a person can act.
-const STEPS: [(Step, &str, &[&str]); 16] = [
+const STEPS: [(Step, &str, &[&str]); 17] = [
     (Step::Tenant, "TenantNotFound", &[simulator::TENANT_ID, "tenantId", "azure-app"]),
     (Step::ClientId, "ApplicationNotFound", &[simulator::CLIENT_ID, "clientId", "azure-app"]),
     (Step::Secret, "SecretInvalid", &[simulator::CLIENT_ID, "clientSecret", "azure-app"]),
@@ -232,6 +232,7 @@ const STEPS: [(Step, &str, &[&str]); 16] = [
     (Step::ExchangeOnline, "PermissionOrConsentMissing", &[simulator::TENANT_ID, "Exchange Online"]),
     (Step::Permission, "PermissionOrConsentMissing", &["IMAP.AccessAsApp", "Grant admin consent"]),
     (Step::PermissionKind, "PermissionOrConsentMissing", &["IMAP.AccessAsApp", "Application permissions"]),
+    (Step::PermissionApi, "PermissionOrConsentMissing", &["IMAP.AccessAsApp", "not Microsoft Graph"]),
     (Step::Role, "WrongPermission", &["POP.AccessAsApp", "IMAP.AccessAsApp"]),
     (Step::AdminConsent, "PermissionOrConsentMissing", &["Grant admin consent"]),
     (Step::ServicePrincipal, "ServicePrincipalNotRegistered", &["New-ServicePrincipal", simulator::CLIENT_ID, OBJECT_ID]),

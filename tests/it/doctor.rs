@@ -15,257 +15,24 @@ use mailbox_collector::collect::{
 use mailbox_collector::controller::validate;
 use mailbox_collector::cursor::{Cursor, Holder};
 use mailbox_collector::diagnosis::{Language, Reason, SetupStep};
-use mailbox_collector::doctor::{self, Checklist, Sinks, State, Verdict};
+use mailbox_collector::doctor::{self, Checklist, Refused, Sinks, State, Verdict};
 use mailbox_collector::sink::file::FileRoot;
+use mailbox_collector::source::Settle;
 use mailbox_collector::source::imap::Connector;
 use mailbox_collector::source::pop3;
 use mailbox_collector::{entra, tls};
 use serde_json::Value;
-use simulator::{CLIENT_ID, CLIENT_SECRET, CLIENT_SECRET_ID, Message, Options, Simulator, Step, TENANT_ID, World};
+use simulator::{CLIENT_SECRET, Message, Options, Simulator, Step, World};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::scene::{Scene, bare_command, run};
 
+mod rows;
+
+use rows::rows;
+
 const MAILBOX: &str = "factures@contoso.example";
-/// The enterprise application's object id in the stand-in.
-const OBJECT_ID: &str = "7e1a5c00-0000-4000-8003-000000000000";
-
-/// One way to go wrong.
-struct Row {
-    /// What was missed, in both languages.
-    missed: [&'static str; 2],
-    /// In the tenant …
-    step: Option<Step>,
-    /// … or in what was written: (text, replacement) in the documents.
-    written: Option<(&'static str, &'static str)>,
-    reason: Reason,
-    /// The step that fails.
-    fails: SetupStep,
-    /// A step that must be called unknown, for the same answer would come if it was the one.
-    unknown: Option<SetupStep>,
-    /// What the remedy must hold.
-    remedy: &'static [&'static str],
-}
-
-fn tenant(missed: [&'static str; 2], step: Step, reason: Reason, fails: SetupStep, remedy: &'static [&'static str]) -> Row {
-    Row { missed, step: Some(step), written: None, reason, fails, unknown: None, remedy }
-}
-
-fn written(
-    missed: [&'static str; 2],
-    change: (&'static str, &'static str),
-    reason: Reason,
-    fails: SetupStep,
-    remedy: &'static [&'static str],
-) -> Row {
-    Row { missed, step: None, written: Some(change), reason, fails, unknown: None, remedy }
-}
-
-fn rows() -> Vec<Row> {
-    use SetupStep as S;
-    let unknown = |step, row| Row { unknown: Some(step), ..row };
-    let register = &["New-ServicePrincipal -AppId 7e1a5c00-0000-4000-8001-000000000000 -ObjectId 7e1a5c00-0000-4000-8003-000000000000"];
-    let allow = &[
-        "Add-MailboxPermission -Identity factures@contoso.example",
-        "Set-CASMailbox -Identity factures@contoso.example -ImapEnabled $true",
-        "Get-ServicePrincipal -Identity 7e1a5c00-0000-4000-8001-000000000000",
-    ];
-    vec![
-        written(
-            ["The Secret was not made", "Le Secret n'a pas été créé"],
-            ("name: azure-app}}", "name: other-app}}"),
-            Reason::SecretNotFound,
-            S::Secret,
-            &[],
-        ),
-        written(
-            ["The secret's value was left empty", "La valeur du secret est restée vide"],
-            (CLIENT_SECRET, "''"),
-            Reason::SecretKeyMissing,
-            S::Secret,
-            &[],
-        ),
-        tenant(
-            ["Tenant ID of another tenant", "ID d'un autre locataire"],
-            Step::Tenant,
-            Reason::TenantNotFound,
-            S::Tenant,
-            &[TENANT_ID, "tenantId", "azure-app"],
-        ),
-        written(
-            ["Tenant ID with a character missing", "ID du locataire auquel il manque un caractère"],
-            (TENANT_ID, "7e1a5c00-0000-4000-8000-00000000000"),
-            Reason::TenantNotFound,
-            S::Tenant,
-            &["tenantId", "azure-app"],
-        ),
-        tenant(
-            ["Application ID of something else", "ID d'application d'un autre objet"],
-            Step::ClientId,
-            Reason::ApplicationNotFound,
-            S::Application,
-            &[CLIENT_ID, TENANT_ID, "clientId"],
-        ),
-        written(
-            ["The secret's ID in place of its value", "L'ID de secret à la place de sa valeur"],
-            (CLIENT_SECRET, CLIENT_SECRET_ID),
-            Reason::SecretIdInsteadOfValue,
-            S::Credential,
-            &["clientSecret", "azure-app"],
-        ),
-        tenant(
-            ["Another secret's value", "La valeur d'un autre secret"],
-            Step::Secret,
-            Reason::SecretInvalid,
-            S::Credential,
-            &[CLIENT_ID, "clientSecret"],
-        ),
-        tenant(["The secret has expired", "Le secret a expiré"], Step::SecretExpired, Reason::SecretExpired, S::Credential, &[CLIENT_ID]),
-        unknown(
-            S::Credential,
-            tenant(
-                ["No enterprise application", "Pas d'application d'entreprise"],
-                Step::EnterpriseApp,
-                Reason::EnterpriseApplicationMissing,
-                S::EnterpriseApplication,
-                &["az ad sp create --id 7e1a5c00-0000-4000-8001-000000000000"],
-            ),
-        ),
-        unknown(
-            S::Credential,
-            tenant(
-                ["The enterprise application is disabled", "L'application d'entreprise est désactivée"],
-                Step::EnterpriseAppEnabled,
-                Reason::ApplicationDisabled,
-                S::EnterpriseApplication,
-                &["az ad sp update --id 7e1a5c00-0000-4000-8001-000000000000 --set accountEnabled=true"],
-            ),
-        ),
-        tenant(
-            ["A Conditional Access policy blocks the app", "Une stratégie d'accès conditionnel bloque l'application"],
-            Step::ConditionalAccess,
-            Reason::ConditionalAccessBlocked,
-            S::EnterpriseApplication,
-            &[CLIENT_ID],
-        ),
-        tenant(
-            ["No Exchange Online in the tenant", "Pas d'Exchange Online dans le locataire"],
-            Step::ExchangeOnline,
-            Reason::PermissionOrConsentMissing,
-            S::Permission,
-            &[TENANT_ID],
-        ),
-        written(
-            ["The wrong cloud", "Un autre cloud"],
-            ("  clientSecret:", "  cloud: China\n  clientSecret:"),
-            Reason::PermissionOrConsentMissing,
-            S::Permission,
-            &["cloud"],
-        ),
-        unknown(
-            S::Permission,
-            tenant(
-                ["The permission was not added", "L'autorisation n'a pas été ajoutée"],
-                Step::Permission,
-                Reason::PermissionOrConsentMissing,
-                S::Consent,
-                &["IMAP.AccessAsApp", CLIENT_ID],
-            ),
-        ),
-        unknown(
-            S::Permission,
-            tenant(
-                ["The permission was added as delegated", "L'autorisation a été ajoutée comme déléguée"],
-                Step::PermissionKind,
-                Reason::PermissionOrConsentMissing,
-                S::Consent,
-                &["IMAP.AccessAsApp"],
-            ),
-        ),
-        unknown(
-            S::Permission,
-            tenant(
-                ["The permission was added on Microsoft Graph", "L'autorisation a été ajoutée sur Microsoft Graph"],
-                Step::PermissionApi,
-                Reason::PermissionOrConsentMissing,
-                S::Consent,
-                &["Microsoft Graph", "Office 365 Exchange Online"],
-            ),
-        ),
-        unknown(
-            S::Permission,
-            tenant(
-                ["Consent was not granted", "Le consentement n'a pas été accordé"],
-                Step::AdminConsent,
-                Reason::PermissionOrConsentMissing,
-                S::Consent,
-                &["onsent"],
-            ),
-        ),
-        tenant(
-            ["Only POP.AccessAsApp was added", "Seule POP.AccessAsApp a été ajoutée"],
-            Step::Role,
-            Reason::WrongPermission,
-            S::Role,
-            &["POP.AccessAsApp", "IMAP.AccessAsApp"],
-        ),
-        unknown(
-            S::MailboxAddress,
-            tenant(
-                ["New-ServicePrincipal was not run", "New-ServicePrincipal n'a pas été exécuté"],
-                Step::ServicePrincipal,
-                Reason::ServicePrincipalNotRegistered,
-                S::ServicePrincipal,
-                register,
-            ),
-        ),
-        unknown(
-            S::MailboxAddress,
-            tenant(
-                [
-                    "New-ServicePrincipal was run with the app registration's object ID",
-                    "New-ServicePrincipal a été exécuté avec l'ID d'objet de l'inscription d'application",
-                ],
-                Step::ObjectId,
-                Reason::ServicePrincipalNotRegistered,
-                S::ServicePrincipal,
-                register,
-            ),
-        ),
-        unknown(
-            S::MailboxAddress,
-            written(
-                ["The mailbox's address is wrong", "L'adresse de la boîte est erronée"],
-                (MAILBOX, "facture@contoso.example"),
-                Reason::ServicePrincipalNotRegistered,
-                S::ServicePrincipal,
-                &["facture@contoso.example", OBJECT_ID],
-            ),
-        ),
-        unknown(
-            S::MailboxAddress,
-            tenant(
-                ["Add-MailboxPermission was not run", "Add-MailboxPermission n'a pas été exécuté"],
-                Step::FullAccess,
-                Reason::AccessMissingOrProtocolDisabled,
-                S::MailboxAccess,
-                allow,
-            ),
-        ),
-        unknown(
-            S::MailboxAddress,
-            tenant(
-                ["IMAP is disabled for the mailbox", "IMAP est désactivé pour la boîte"],
-                Step::ImapEnabled,
-                Reason::AccessMissingOrProtocolDisabled,
-                S::MailboxAccess,
-                allow,
-            ),
-        ),
-    ]
-}
-
 fn documents() -> String {
     format!("{}---\n{}", crate::scene::secret(CLIENT_SECRET), crate::scene::collector("factures", ""))
 }
@@ -282,8 +49,10 @@ fn judged(yaml: &str, language: Language) -> Result<Collector, (Reason, Checklis
     let object: MailboxCollector = serde_json::from_value(documents[1].clone()).unwrap();
     let found = |name: &str| (secret.metadata.name.as_deref() == Some(name)).then_some(&secret);
     validate::from_files(&object, found, |_| None, &validate::Options { file_sink: true, ..Default::default() }).map_err(|error| {
-        let reason = error.reason();
-        (reason, doctor::refused("office", "factures", MAILBOX, SetupStep::Secret, reason, &error.to_string(), language))
+        let (reason, words) = (error.reason(), error.to_string());
+        let secret = object.spec.credentials.secret_ref.as_ref().map(|secret| secret.name.as_str());
+        let refused = Refused { namespace: "office", name: "factures", mailbox: MAILBOX, secret, reason, words: &words };
+        (reason, doctor::refused(&refused, language))
     })
 }
 
@@ -393,7 +162,7 @@ async fn each_missed_step_is_named_by_check_and_by_the_operator_alike() {
             for word in row.remedy {
                 assert!(remedy.contains(word), "{name}: {word} is not in {remedy}");
             }
-            let confidence = line.confidence.unwrap().as_str();
+            let confidence = line.confidence.unwrap().title(*language);
             let missed = language.choose(row.missed[0], row.missed[1]);
             let shown = remedy.replace('|', "\\|").replace('<', "\\<");
             writeln!(page, "| {missed} | {} | `{}` | {confidence} | {shown} |", row.fails.title(*language), row.reason.as_str()).unwrap();
@@ -450,11 +219,19 @@ async fn when_everything_is_right_every_step_is_ok_and_missing_folders_and_sinks
     simulator.world().deliver(MAILBOX, "Archives", Message::office(2)).unwrap();
     std::fs::remove_dir_all(folder.path().join("root/office/factures")).unwrap();
     std::fs::write(folder.path().join("root/office/factures"), b"a file").unwrap();
-    let list = doctor::examine(&Collector { folders, ..order }, &environment(&simulator, &folder), Sinks::Here, Language::Fr).await;
+    // Where delivered mail is moved to must be there as well.
+    let order = Collector { folders, after_delivery: Some(Settle::Move("Traités".into())), ..order };
+    let list = doctor::examine(&order, &environment(&simulator, &folder), Sinks::Here, Language::Fr).await;
     let states: Vec<_> = list.lines.iter().filter(|line| line.step >= SetupStep::Folder).map(|line| (line.state, line.reason)).collect();
-    let expected =
-        [(State::Ok, None), (State::Failed, Some(Reason::FolderNotFound)), (State::Ok, None), (State::Failed, Some(Reason::SinkRejects))];
+    let expected = [
+        (State::Ok, None),
+        (State::Failed, Some(Reason::FolderNotFound)),
+        (State::Ok, None),
+        (State::Failed, Some(Reason::FolderNotFound)),
+        (State::Failed, Some(Reason::SinkRejects)),
+    ];
     assert_eq!(states, expected, "{}", list.text(Language::Fr));
+    assert!(list.text(Language::Fr).contains("où spec.afterDelivery range le courrier"), "{}", list.text(Language::Fr));
     let elsewhere = Environment { file_root: None, ..environment(&simulator, &folder) };
     let order = judged(&documents(), Language::En).unwrap();
     let list = doctor::examine(&order, &elsewhere, Sinks::Elsewhere, Language::En).await;
@@ -537,7 +314,65 @@ fn the_command_says_the_same_with_exit_codes_and_accents_and_leaves_everything_a
     assert_eq!(check(&["office/factures"]).status.code(), Some(2));
     scene.write("mail.yaml", "kind: [");
     assert_eq!(check(&[]).status.code(), Some(2));
+    scene.write("mail.yaml", &yaml);
+    scene.simulator.world().entra.faults.clear();
+    let traced = check(&["--log", "trace"]);
+    assert_eq!(traced.status.code(), Some(0), "{}", traced.stdout);
+    for said in [&fine, &json, &text, &busy, &traced] {
+        // Tokens of the stand-in are JWTs, which begin so.
+        for canary in [CLIENT_SECRET, "eyJ"] {
+            assert!(!said.stdout.contains(canary) && !said.stderr.contains(canary), "{canary}");
+        }
+    }
     let commands = scene.simulator.commands();
     assert!(!commands.contains_key("SELECT") && !commands.contains_key("UID FETCH"), "{commands:?}");
     assert!(!scene.path("state").exists() && !scene.path("root").exists());
+}
+
+#[test]
+fn an_object_of_a_cluster_is_checked_with_the_rights_of_whoever_asks() {
+    let (cluster, namespace) = (crate::support::cluster(), crate::support::namespace("check"));
+    let scene = Scene::new(&["factures"]);
+    let check = |object: &str| {
+        let mut command = bare_command();
+        command.args(["check", "--lang", "en", "-o", "json", object, "--entra-authority", &scene.simulator.authority()]);
+        command.args(["--imap-endpoint", &scene.simulator.imap_endpoint()]).arg("--ca-file").arg(scene.path("ca.pem"));
+        run(command.env("KUBECONFIG", cluster.kubeconfig_admin()))
+    };
+    let object = format!("{namespace}/factures");
+    assert_eq!(check(&object).status.code(), Some(2));
+    cluster.apply(&crate::support::collector(&namespace, "factures", MAILBOX, "azure-app", "")).unwrap();
+    let said = check(&object);
+    assert_eq!((said.status.code(), said.reason("factures")), (Some(1), "SecretNotFound"), "{}", said.stderr);
+    cluster.apply(&crate::support::secret(&namespace, "azure-app", simulator::TENANT_ID, simulator::CLIENT_ID, CLIENT_SECRET)).unwrap();
+    scene.simulator.world().miss(Step::FullAccess);
+    let said = check(&object);
+    assert_eq!((said.status.code(), said.reason("factures")), (Some(1), "AccessMissingOrProtocolDisabled"), "{}", said.stderr);
+    scene.simulator.world().tenants[0].put_right();
+    let said = check(&object);
+    assert_eq!(said.status.code(), Some(0), "{}{}", said.stdout, said.stderr);
+    let steps = said.of("factures")["steps"].as_array().unwrap().clone();
+    // The operator's volume is not on this machine.
+    assert_eq!(steps.last().unwrap()["state"], "cannotBeKnown");
+    let cursors = cluster.kubectl(&["get", "mailboxcursors", "--namespace", &namespace, "--output", "name"]).unwrap();
+    assert_eq!(cursors, "");
+}
+
+#[test]
+fn the_guide_is_printed_in_the_language_of_the_environment_and_a_misplaced_secret_is_never_repeated() {
+    let onboard = |client: &str, more: &[&str]| {
+        let mut command = bare_command();
+        command.args(["onboard", "--tenant", "contoso.example", "--client-id", client, "--mailbox", MAILBOX]);
+        run(command.env_remove("LC_ALL").env_remove("LC_MESSAGES").env("LANG", "fr_FR.UTF-8").args(more))
+    };
+    let guide = onboard(simulator::CLIENT_ID, &[]);
+    assert_eq!(guide.status.code(), Some(0), "{}", guide.stderr);
+    assert!(guide.stdout.starts_with("# Configurer une boîte aux lettres de Microsoft 365\n"), "{}", guide.stdout);
+    let script = onboard(simulator::CLIENT_ID, &["-o", "script", "--lang", "en"]);
+    assert!(script.stdout.contains("Read-Host -Prompt 'Object ID shown under Enterprise applications"), "{}", script.stdout);
+    let manifests = onboard(simulator::CLIENT_ID, &["-o", "manifests"]);
+    assert!(manifests.stdout.lines().last().unwrap().starts_with("# kubectl create secret generic"), "{}", manifests.stdout);
+    let misplaced = onboard(CLIENT_SECRET, &[]);
+    assert_eq!(misplaced.status.code(), Some(2));
+    assert!(misplaced.stderr.contains("--client-id") && !misplaced.stderr.contains(CLIENT_SECRET), "{}", misplaced.stderr);
 }
