@@ -20,6 +20,8 @@ enum Command {
     Demo(command::demo::Arguments),
     /// Installs what is missing and passes the whole test-suite
     Test(command::test::Arguments),
+    /// Runs the fuzz targets, each for some seconds
+    Fuzz(command::fuzz::Arguments),
     /// Writes the CRDs of the code to crds/ and into the chart
     Crds,
 }
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => command::demo::demo(&arguments),
         Command::Test(arguments) => command::test::test(&arguments),
+        Command::Fuzz(arguments) => command::fuzz::fuzz(&arguments),
         Command::Crds => command::crds::crds(),
     };
     match outcome {

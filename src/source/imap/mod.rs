@@ -7,6 +7,8 @@
 
 mod connect;
 mod fetch;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod idle;
 mod line;
 mod reply;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 
 pub(crate) mod crds;
 pub(crate) mod demo;
+pub(crate) mod fuzz;
 pub(crate) mod test;
 
 /// Cargo in the repository's root; the same cargo that started us.
