@@ -38,6 +38,8 @@ fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
                 Ok(moved) => moved,
                 Err(violation) => {
                     seen.violation = Some(violation);
+                    seen.bodies.extend(std::iter::from_fn(|| splitter.next_body()));
+                    seen.found = splitter.take_found();
                     return seen;
                 }
             };

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
+pub(crate) mod bench;
 pub(crate) mod crds;
 pub(crate) mod demo;
 pub(crate) mod fuzz;
