@@ -22,6 +22,8 @@ pub struct Metrics {
     registry: Arc<Registry>,
     messages: Counter<u64, AtomicU64>,
     bytes: Counter<u64, AtomicU64>,
+    settled: Counter<u64, AtomicU64>,
+    unsettled: Counter<u64, AtomicU64>,
     looks: Family<ResultLabel, Counter>,
     failures: Family<ReasonLabel, Counter>,
     writes: Family<KindLabel, Counter>,
@@ -68,6 +70,14 @@ impl Metrics {
         registry.register("messages_collected", "Messages that every sink durably accepted", messages.clone());
         let bytes = Counter::default();
         registry.register_with_unit("collected", "Bytes of those messages", Unit::Bytes, bytes.clone());
+        let settled = Counter::default();
+        registry.register("messages_settled", "Delivered messages seen to be moved, marked or deleted as wanted", settled.clone());
+        let unsettled = Counter::default();
+        registry.register(
+            "messages_left_unsettled",
+            "Delivered messages found as they were although the server said OK",
+            unsettled.clone(),
+        );
         let looks = Family::default();
         registry.register("looks", "Attempts to look at a mailbox, by how they ended", looks.clone());
         let failures = Family::default();
@@ -78,13 +88,19 @@ impl Metrics {
         registry.register("sessions", "Mail sessions open now", sessions.clone());
         let collectors = Gauge::default();
         registry.register("collectors", "Collecting tasks of this process", collectors.clone());
-        Self { registry: Arc::new(registry), messages, bytes, looks, failures, writes, sessions, collectors }
+        Self { registry: Arc::new(registry), messages, bytes, settled, unsettled, looks, failures, writes, sessions, collectors }
     }
 
     /// Messages and their bytes, accepted by every sink.
     pub fn collected(&self, messages: u64, bytes: u64) {
         self.messages.inc_by(messages);
         self.bytes.inc_by(bytes);
+    }
+
+    /// Messages settled, and messages that the server left as they were although it said OK.
+    pub fn settled(&self, settled: u64, left: u64) {
+        self.settled.inc_by(settled);
+        self.unsettled.inc_by(left);
     }
 
     /// A look ended.

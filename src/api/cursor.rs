@@ -34,6 +34,17 @@ pub struct MailboxCursorSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub worked_with: Option<String>,
+    /// The value of the annotation mailbox-collector.io/requestedAt whose replay, discard or resync was carried out last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub handled_request: Option<String>,
+    /// Messages are being fetched; still set after the process ended without saying so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draining: Option<bool>,
+    /// Names of the sinks that `has` of a message speaks of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 63)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub sinks: Vec<String>,
     /// By folder.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -82,6 +93,10 @@ pub struct CursorFolder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65_536), regex(pattern = "^([0-9]+(:[0-9]+)?(,[0-9]+(:[0-9]+)?)*)?$"))]
     pub unsettled: Option<String>,
+    /// The fetch under way while one that ended the process is looked for, as an IMAP sequence-set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65_536), regex(pattern = "^([0-9]+(:[0-9]+)?(,[0-9]+(:[0-9]+)?)*)?$"))]
+    pub trying: Option<String>,
     /// Given up for now; untouched in the mailbox.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2_000), extend("x-kubernetes-list-type" = "atomic"))]
@@ -118,6 +133,13 @@ pub struct OwedMessage {
     /// Not before.
     #[schemars(length(max = 64))]
     pub next: String,
+    /// An attempt was counted and is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trying: Option<bool>,
+    /// Which of the cursor's sinks have it already: bit n for the n-th.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 255))]
+    pub has: Option<i64>,
 }
 
 /// A message given up until a person replays or discards it.
@@ -136,6 +158,10 @@ pub struct QuarantinedMessage {
     /// When it was given up.
     #[schemars(length(max = 64))]
     pub time: String,
+    /// Which of the cursor's sinks have it already: bit n for the n-th.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 255))]
+    pub has: Option<i64>,
 }
 
 /// One of the last messages.

@@ -14,6 +14,7 @@ use crate::admin::metrics::Metrics;
 use crate::collect::{CursorStore, Environment, Pacer};
 use crate::entra::{self, Tokens};
 use crate::sink::file::FileRoot;
+use crate::sink::{Spool, spool};
 use crate::source::imap::Connector;
 use crate::tls;
 
@@ -35,9 +36,12 @@ pub(super) struct Settings {
     /// Folder below which file sinks write, as <root>/<namespace>/<path>; without it file sinks are refused
     #[arg(long, env = "MAILBOX_COLLECTOR_FILE_SINK_ROOT", value_name = "DIR", help_heading = "Sinks")]
     pub(super) file_sink_root: Option<PathBuf>,
-    /// Folder for messages too long for memory; a file sink uses its own target folder instead
+    /// Folder for messages too long for memory, which all sinks but a lone file sink need; holds no file after the program
     #[arg(long, env = "MAILBOX_COLLECTOR_SPOOL_DIR", value_name = "DIR", help_heading = "Sinks")]
     spool_dir: Option<PathBuf>,
+    /// Bytes that all messages in the spool may take together; at least 256 MiB
+    #[arg(long, env = "MAILBOX_COLLECTOR_SPOOL_BYTES", value_name = "BYTES", default_value_t = spool::DEFAULT_BYTES, value_parser = clap::value_parser!(u64).range(spool::LEAST_BYTES..), help_heading = "Sinks")]
+    spool_bytes: u64,
     /// How log lines look
     #[arg(long, env = "MAILBOX_COLLECTOR_LOG_FORMAT", value_enum, default_value = "text", help_heading = "Logs")]
     log_format: LogFormat,
@@ -82,6 +86,12 @@ pub(super) enum Error {
         #[source]
         source: crate::sink::Error,
     },
+    #[error("--spool-dir {path:?}: {source}; give an existing folder that the program may write")]
+    SpoolFolder {
+        path: PathBuf,
+        #[source]
+        source: crate::sink::Error,
+    },
     #[error("--log {filter:?}: {source}; write info, debug or directives such as mailbox_collector=debug")]
     Filter {
         filter: String,
@@ -120,7 +130,12 @@ impl Settings {
             Some(path) => Some(Arc::new(FileRoot::open(path).map_err(|source| Error::FileRoot { path: path.clone(), source })?)),
             None => None,
         };
+        let spool = match &self.spool_dir {
+            Some(path) => Some(Spool::open(path, self.spool_bytes).map_err(|source| Error::SpoolFolder { path: path.clone(), source })?),
+            None => None,
+        };
         Ok(Environment {
+            spool,
             tokens: Tokens::new(http, self.entra_authority.clone()),
             imap: Connector { host: self.imap_endpoint.host.clone(), port: self.imap_endpoint.port, tls },
             file_root,

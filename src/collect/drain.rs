@@ -12,12 +12,14 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::delivery::{Delivering, Reconcile, Settled};
+use super::careful::Careful;
+use super::delivery::{Delivering, Reconcile, Settled, Tried};
+use super::fan::{Fan, SinkFault};
+use super::settle::{Outcome, Settling, Work};
 use super::view::View;
 use super::{Collector, CollectorId, CursorStore, StoreError, Version};
-use crate::cursor::{Cursor, Owe, OwedReason, UidSet};
-use crate::sink::identity;
-use crate::sink::{self, Sink};
+use crate::cursor::{Cursor, Folder, Owe, OwedReason, UidSet};
+use crate::sink::{self, identity};
 use crate::source::{self, Refusal, Source};
 use crate::{cursor, diagnosis, entra};
 
@@ -39,6 +41,10 @@ const SET_START: u64 = 50;
 const SET_MESSAGES: u64 = 1_000;
 /// … or this many bytes, going by the mean so far.
 const SET_BYTES: u64 = 8 << 20;
+/// Widest window in which deferred messages are looked for together.
+const DEFERRED_WINDOW: u32 = 20_000;
+/// Fewer deferred messages than this may all be such as a sink refuses for what they are.
+const DEFERRED_FEW: u64 = 128;
 /// Longest text of a fetch set (RFC 7162 section 4 advises 8,192 bytes a command line).
 const SET_TEXT: usize = 8_000;
 
@@ -52,7 +58,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     Source(#[from] source::Error),
     #[error(transparent)]
-    Sink(Arc<sink::Error>),
+    Sink(#[from] SinkFault),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the cursor is full: {0:?}")]
@@ -67,29 +73,31 @@ pub(super) struct Held {
     dirty: bool,
     saved_at: Option<Instant>,
     holding: bool,
+    /// The record's last process ended without saying so.
+    pub careful: Option<Careful>,
 }
 
 impl Held {
     /// Reads the cursor; takes no claim yet, an idle mailbox costs no write.
     pub(super) async fn load(store: &dyn CursorStore, id: &CollectorId) -> Result<Self, StoreError> {
-        let (cursor, version) = match store.load(id).await? {
+        let (mut cursor, version) = match store.load(id).await? {
             Some((cursor, version)) => (cursor, Some(version)),
             None => (Cursor::default(), None),
         };
-        Ok(Self { cursor, version, dirty: false, saved_at: None, holding: false })
+        let careful = Careful::after(&mut cursor, Timestamp::now());
+        Ok(Self { cursor, version, dirty: careful.is_some(), saved_at: None, holding: false, careful })
     }
 
     /// Makes the claim by compare-and-swap, once, before the first delivery.
-    async fn hold(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
+    pub(super) async fn hold(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
         if self.holding {
             return Ok(());
         }
-        let Some(mut holder) = store.holder() else {
-            self.holding = true;
-            return Ok(());
-        };
-        holder.epoch = self.cursor.holder.as_ref().map_or(0, |before| before.epoch).saturating_add(1);
-        self.cursor.holder = Some(holder);
+        if let Some(mut holder) = store.holder() {
+            holder.epoch = self.cursor.holder.as_ref().map_or(0, |before| before.epoch).saturating_add(1);
+            self.cursor.holder = Some(holder);
+        }
+        self.cursor.draining = true;
         self.dirty = true;
         self.save(store, id).await?;
         self.holding = true;
@@ -110,6 +118,22 @@ impl Held {
     /// As `save`, unless the last write is more recent than the store's pace.
     pub(super) async fn save_if_due(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
         if self.due_in(store).is_zero() { self.save(store, id).await } else { Ok(()) }
+    }
+
+    /// As `save`, once the store's pace allows it.
+    pub(super) async fn save_in_pace(&mut self, store: &dyn CursorStore, id: &CollectorId) -> Result<(), StoreError> {
+        sleep(self.due_in(store)).await;
+        self.save(store, id).await
+    }
+
+    /// The cursor was changed.
+    pub(super) fn touch(&mut self) {
+        self.dirty = true;
+    }
+
+    /// Nothing is under way any more: the record that follows says so.
+    pub(super) fn at_rest(&mut self) {
+        self.dirty |= std::mem::take(&mut self.cursor.draining);
     }
 
     /// How long until the pace allows the next write.
@@ -155,6 +179,11 @@ impl SetSize {
         self.messages = (self.messages * 2).min(SET_MESSAGES);
     }
 
+    /// After the process ended: half of the `suspects`, or the first size.
+    pub(super) fn careful(&mut self, suspects: u64) {
+        self.messages = if suspects == 0 { SET_START } else { (suspects / 2).max(1) };
+    }
+
     /// A set that the session did not survive is halved next time: a message that breaks sessions is found by bisection.
     fn went_wrong(&mut self, messages: u64) {
         self.messages = (self.messages.min(messages) / 2).max(1);
@@ -166,6 +195,8 @@ impl SetSize {
 pub(super) struct Drained {
     pub collected: u64,
     pub bytes: u64,
+    /// What was settled.
+    pub settling: Outcome,
     /// The bounds were reached before the work was done.
     pub more: bool,
 }
@@ -173,17 +204,43 @@ pub(super) struct Drained {
 /// What a pass needs besides session, folder and cursor.
 pub(super) struct Pass<'a> {
     pub order: &'a Collector,
-    pub sink: &'a dyn Sink,
+    pub fan: &'a Arc<Fan>,
     pub store: &'a dyn CursorStore,
     pub size: &'a mut SetSize,
+    pub settling: &'a mut Settling,
     pub cancel: &'a CancellationToken,
     /// Told after each set.
     pub tell: &'a mut (dyn FnMut(&Drained, u64) + Send + Sync),
 }
 
 impl Pass<'_> {
-    /// Works through what the folder holds, within the bounds.
+    /// Works through what the folder holds, within the bounds, and settles what is delivered and recorded.
     pub(super) async fn run<S: Source>(&mut self, session: &mut S, view: &mut View, held: &mut Held) -> Result<Drained, Failure> {
+        let worked = self.work(session, view, held).await;
+        Careful::uncount(held, &view.name);
+        let (mut done, full) = match worked {
+            Ok(done) => (done, None),
+            // Settling is what makes room.
+            Err(failure @ Failure::Full(cursor::Full::Unsettled)) => (Drained::default(), Some(failure)),
+            Err(failure) => return Err(failure),
+        };
+        held.careful = None;
+        if self.cancel.is_cancelled() {
+            return Ok(done);
+        }
+        let work = Work { order: self.order, store: self.store, cancel: self.cancel, wait: !done.more };
+        done.settling = self.settling.settle(&work, session, &view.name, held).await?;
+        done.more |= done.settling.more;
+        match full {
+            Some(full) if done.settling.settled == 0 => Err(full),
+            full => {
+                done.more |= full.is_some();
+                Ok(done)
+            }
+        }
+    }
+
+    async fn work<S: Source>(&mut self, session: &mut S, view: &mut View, held: &mut Held) -> Result<Drained, Failure> {
         let began = Instant::now();
         let mut done = Drained::default();
         if view.todo.is_empty() && view.unlisted.is_empty() && held.cursor.folder_mut(&view.name).due(Timestamp::now()).is_empty() {
@@ -192,15 +249,19 @@ impl Pass<'_> {
         let reconcile = self.reconcile(view, held).await?;
         let key = held.cursor.folder_mut(&view.name).key().to_owned();
         let numbering = identity::Numbering::new(&self.order.mailbox, &key, view.uid_validity);
-        let mut delivering = Delivering::new(self.sink, numbering, reconcile);
+        let mut delivering = Delivering::new(self.fan, numbering, reconcile, tried(view, held), self.cancel);
         let ended = self.sets(session, view, held, &mut delivering, &mut done, began).await;
-        // Whatever ended the pass: what the sink has taken is recorded.
-        let settled = delivering.finish().await;
-        let deferred = self.apply(settled, view, held, &mut done);
+        // Whatever ended the pass: what the sinks have taken is recorded, each answer as it comes.
+        delivering.finish().await;
+        let mut deferred = None;
+        while let Some(settled) = delivering.next().await {
+            deferred = self.apply(settled, view, held, &mut done).or(deferred);
+            held.save_if_due(self.store, &self.order.id).await?;
+        }
         held.save_if_due(self.store, &self.order.id).await?;
         (self.tell)(&done, view.pending(held));
         match (ended, deferred) {
-            (_, Some(error)) => Err(Failure::Sink(error)),
+            (_, Some(fault)) => Err(Failure::Sink(fault)),
             (Err(failure), None) => Err(failure),
             (Ok(()), None) => Ok(done),
         }
@@ -211,7 +272,7 @@ impl Pass<'_> {
         session: &mut S,
         view: &mut View,
         held: &mut Held,
-        delivering: &mut Delivering<'_>,
+        delivering: &mut Delivering,
         done: &mut Drained,
         began: Instant,
     ) -> Result<(), Failure> {
@@ -223,7 +284,7 @@ impl Pass<'_> {
                 done.more = true;
                 return Ok(());
             }
-            let set = match self.pick(session, view, held, &tried).await {
+            let set = match self.pick(session, view, held, &tried, delivering.unanswered()).await {
                 // What was fetched in this pass may free room once it is recorded.
                 Err(Failure::Full(_)) if asked > 0 => {
                     done.more = true;
@@ -240,6 +301,7 @@ impl Pass<'_> {
                 }
             };
             held.hold(self.store, &self.order.id).await?;
+            Careful::before(held, &view.name, &set, self.store, &self.order.id).await?;
             debug!(folder = view.name, messages = set.len(), "fetching");
             let fetching = async {
                 tokio::select! {
@@ -249,6 +311,7 @@ impl Pass<'_> {
                 }
             };
             let (fetched, saved) = tokio::join!(fetching, held.save_if_due(self.store, &self.order.id));
+            Careful::behind(held, &view.name, &set);
             saved?;
             let (given, given_bytes) = delivering.take_given();
             asked += set.len();
@@ -259,12 +322,14 @@ impl Pass<'_> {
                 let settled = delivering.take();
                 self.apply(settled, view, held, done)
             };
-            if let Some(error) = deferred {
-                return Err(Failure::Sink(error));
+            if let Some(fault) = deferred {
+                return Err(Failure::Sink(fault));
             }
             match fetched {
                 Ok(()) => {
-                    self.size.went_well(given.len(), given_bytes);
+                    if !held.careful.as_ref().is_some_and(Careful::searching) {
+                        self.size.went_well(given.len(), given_bytes);
+                    }
                     let missing = set.difference(&given);
                     for uid in missing.iter() {
                         self.owe(view, held, uid, OwedReason::NotReceived);
@@ -282,32 +347,39 @@ impl Pass<'_> {
         }
     }
 
-    /// The next fetch set: new mail in order, then what is owed and due (each alone), then the backlog, newest first.
+    /// The next fetch set: what some sinks have and others do not yet, then new mail in order, then what is owed and due (each alone), then the
+    /// backlog, newest first. `unanswered` messages may come back owed.
     async fn pick<S: Source>(
         &mut self,
         session: &mut S,
         view: &mut View,
         held: &mut Held,
         tried: &UidSet,
+        unanswered: u64,
     ) -> Result<Option<UidSet>, Failure> {
         let now = Timestamp::now();
-        let (full, room) = (held.cursor.full(), held.cursor.room() as u64);
-        let size = self.size.next().min(room);
+        let (full, room) = (held.cursor.full(), (held.cursor.room() as u64).saturating_sub(unanswered));
+        // 1 where the room is taken by messages that may yet be accepted: their answers come first, for a drain has few in flight.
+        let size = self.size.next().min(room.max(u64::from(full.is_none())));
+        let refuses = self.fan.refuses();
         let folder = held.cursor.folder_mut(&view.name);
+        if refuses && let Some(suspect) = due(session, folder, tried, now, &mut held.dirty).await? {
+            return Ok(Some(suspect));
+        }
+        let waiting = folder.deferred().len();
+        if let Some(set) = deferred(session, folder, tried, self.size.next(), &mut held.dirty).await? {
+            // Where a sink refuses message after message, another one shows whether these few are to blame.
+            let probe = if refuses && tried.is_empty() && waiting < DEFERRED_FEW && room > 0 { 1 } else { 0 };
+            return Ok(Some(fit(set.union(&view.todo.take_highest(probe)))));
+        }
         let mut fresh = view.todo.clone();
         let baseline = folder.baseline().and_then(|baseline| baseline.uid_next).unwrap_or(1);
         fresh.remove_range(0, baseline.saturating_sub(1));
         if !fresh.is_empty() && full.is_none() {
-            return Ok(Some(fit(fresh.take_lowest(size))));
+            return Ok(Some(fit(if refuses { fresh.take_highest(size) } else { fresh.take_lowest(size) })));
         }
-        while let Some(uid) = folder.due(now).difference(tried).first() {
-            let listed = session.list(uid, uid).await?;
-            if listed.is_empty() {
-                folder.decide(&UidSet::from_range(uid, uid));
-                held.dirty = true;
-                continue;
-            }
-            return Ok(Some(listed));
+        if let Some(owed) = due(session, folder, tried, now, &mut held.dirty).await? {
+            return Ok(Some(owed));
         }
         let backlog = match full {
             None => view.todo.take_highest(size),
@@ -321,8 +393,8 @@ impl Pass<'_> {
         }
     }
 
-    fn apply(&self, settled: Settled, view: &mut View, held: &mut Held, done: &mut Drained) -> Option<Arc<sink::Error>> {
-        let Settled { accepted, claimed, owed, deferred, bytes } = settled;
+    fn apply(&self, settled: Settled, view: &mut View, held: &mut Held, done: &mut Drained) -> Option<SinkFault> {
+        let Settled { accepted, claimed, owed, partly, has, again, deferred, bytes } = settled;
         let folder = held.cursor.folder_mut(&view.name);
         let mut decided = UidSet::new();
         for (uid, fingerprint) in &accepted {
@@ -338,13 +410,29 @@ impl Pass<'_> {
             }
         }
         if !decided.is_empty() {
-            folder.decide(&decided);
+            if self.order.after_delivery.is_some() {
+                folder.delivered(&decided);
+            } else {
+                folder.decide(&decided);
+            }
             held.dirty = true;
         }
         done.collected += (accepted.len() + claimed.len()) as u64;
         done.bytes += bytes;
         for (uid, reason) in owed {
             self.owe(view, held, uid, reason);
+        }
+        let folder = held.cursor.folder_mut(&view.name);
+        for (uid, has) in has {
+            folder.delivered_to(uid, has);
+        }
+        for (uid, has) in partly {
+            folder.defer(uid, has, Timestamp::now());
+            view.todo.remove(uid);
+            held.dirty = true;
+        }
+        for uid in again.into_iter().filter(|uid| !folder.owed().contains_key(uid)) {
+            view.todo.insert(uid);
         }
         deferred
     }
@@ -367,16 +455,16 @@ impl Pass<'_> {
             return Ok(None);
         }
         if view.surveyed.is_none() {
-            let seen = tokio::time::timeout(SINK_DEADLINE, self.sink.survey()).await;
-            view.surveyed = Some(match seen {
-                Ok(Ok(messages)) => messages > 0,
-                // Old copies are not looked for among so many: extra copies then, never a loss.
-                Ok(Err(sink::Error::SurveyTooLarge { limit, .. })) => {
-                    warn!(folder = view.name, limit, "the sink holds too many messages to look for earlier copies among them");
-                    false
-                }
-                Ok(Err(error)) => return Err(Failure::Sink(Arc::new(error))),
-                Err(_) => return Err(Failure::Sink(Arc::new(sink::Error::Timeout))),
+            view.surveyed = Some(match self.fan.survey().await {
+                Ok(any) => any,
+                Err(fault) => match *fault.error {
+                    // Old copies are not looked for among so many: extra copies then, never a loss.
+                    sink::Error::SurveyTooLarge { limit, .. } => {
+                        warn!(folder = view.name, limit, "the sink holds too many messages to look for earlier copies among them");
+                        false
+                    }
+                    _ => return Err(Failure::Sink(fault)),
+                },
             });
         }
         // Above the bound old copies cannot be told from this numbering's own: extra copies then, never a loss.
@@ -391,10 +479,65 @@ impl Pass<'_> {
                 let top = view.top;
                 // Up to millions of hashes: off the threads that serve other mailboxes.
                 let own = tokio::task::spawn_blocking(move || (1..=top).map(|uid| numbering.placement(uid)).collect::<HashSet<_>>());
-                Arc::clone(view.own.insert(Arc::new(own.await.map_err(|_| Failure::Sink(Arc::new(sink::Error::Gone)))?)))
+                Arc::clone(view.own.insert(Arc::new(own.await.map_err(|_| self.fan.fault(sink::Error::Gone))?)))
             }
         };
         Ok(Some(Reconcile { below, taken: folder.claims().collect(), own }))
+    }
+}
+
+/// What the cursor knows of messages that were tried before.
+fn tried(view: &View, held: &Held) -> Tried {
+    let Some(folder) = held.cursor.folder(&view.name) else { return Tried::default() };
+    let owed = folder.owed().values();
+    Tried {
+        has: owed.clone().filter(|owed| owed.has != 0).map(|owed| (owed.uid, owed.has)).collect(),
+        refused: owed.filter(|owed| owed.reason == OwedReason::Rejected).map(|owed| owed.uid).collect(),
+    }
+}
+
+/// The next owed message that is due, alone; what is there no more is decided.
+async fn due<S: Source>(
+    session: &mut S,
+    folder: &mut Folder,
+    tried: &UidSet,
+    now: Timestamp,
+    dirty: &mut bool,
+) -> Result<Option<UidSet>, Failure> {
+    while let Some(uid) = folder.due(now).difference(&folder.deferred()).difference(tried).first() {
+        let listed = session.list(uid, uid).await?;
+        if !listed.is_empty() {
+            return Ok(Some(listed));
+        }
+        folder.decide(&UidSet::from_range(uid, uid));
+        *dirty = true;
+    }
+    Ok(None)
+}
+
+/// The next set of what some sinks have and others do not yet; what is there no more is decided.
+async fn deferred<S: Source>(
+    session: &mut S,
+    folder: &mut Folder,
+    tried: &UidSet,
+    size: u64,
+    dirty: &mut bool,
+) -> Result<Option<UidSet>, Failure> {
+    loop {
+        let mut set = folder.deferred().difference(tried).take_lowest(size);
+        let Some(first) = set.first() else { return Ok(None) };
+        // One listing shows whether they exist still, so that they must not lie far apart.
+        set.remove_range(first.saturating_add(DEFERRED_WINDOW), u32::MAX);
+        let listed = session.list(first, set.last().unwrap_or(first)).await?;
+        let gone = set.difference(&listed);
+        if !gone.is_empty() {
+            folder.decide(&gone);
+            *dirty = true;
+        }
+        let set = set.intersection(&listed);
+        if !set.is_empty() {
+            return Ok(Some(set));
+        }
     }
 }
 
@@ -404,7 +547,11 @@ fn blames_the_message(error: &source::Error) -> bool {
         source::Error::Closed(_) | source::Error::Protocol { .. } | source::Error::Timeout(_) => true,
         source::Error::Refused { refusal: Refusal::No | Refusal::Bad, code, text, .. } => !diagnosis::is_incident(code.as_deref(), text),
         source::Error::Refused { refusal: Refusal::Bye, .. } => false,
-        source::Error::Connection { .. } | source::Error::HalfUsed | source::Error::Stopped => false,
+        source::Error::Connection { .. }
+        | source::Error::ReadOnly
+        | source::Error::Unsupported(_)
+        | source::Error::HalfUsed
+        | source::Error::Stopped => false,
     }
 }
 

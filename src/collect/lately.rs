@@ -127,6 +127,7 @@ mod tests {
             interval: Duration::from_secs(300),
             push: true,
             max_message_bytes: 1,
+            after_delivery: None,
             sinks: Vec::new(),
             requested_at: None,
         }

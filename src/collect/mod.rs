@@ -2,14 +2,21 @@
 //! Knows sources and sinks by their traits, never Kubernetes: cursors come through [`CursorStore`].
 //!
 //! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `view` (listing) → `drain` (one bounded pass over a session)
-//! → `delivery` (from FETCH responses to a sink's batches).
+//! → `delivery` (from FETCH responses to batches) → `fan` (from batches to the sinks) → `streak` (what a sink's refusals are about) → `settle`
+//! (what becomes of delivered messages on the server), `careful` (after a process that ended in mid-fetch).
 
+mod careful;
 mod delivery;
 mod drain;
+mod fan;
 mod lately;
 mod pace;
+mod settle;
+mod streak;
 mod task;
 mod tell;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::sync::{Arc, Mutex};
@@ -27,8 +34,9 @@ use crate::admin::metrics::Metrics;
 use crate::cursor::Cursor;
 use crate::diagnosis::Diagnosis;
 use crate::entra;
+use crate::sink::Spool;
 use crate::sink::file::FileRoot;
-use crate::source::imap;
+use crate::source::{Settle, imap};
 
 /// What every task of a process shares.
 #[derive(Debug)]
@@ -39,6 +47,8 @@ pub struct Environment {
     pub imap: imap::Connector,
     /// The file sink's root, where one was given.
     pub file_root: Option<Arc<FileRoot>>,
+    /// The spool, where one was given.
+    pub spool: Option<Spool>,
     /// Where cursors are kept.
     pub cursors: Arc<dyn CursorStore>,
     /// Paces log-ins.
@@ -81,6 +91,9 @@ pub struct Collector {
     pub push: bool,
     /// Longest message taken, in bytes.
     pub max_message_bytes: u64,
+    /// What becomes of a message in the mailbox once it is delivered and recorded; `None`: it is kept as it is. Only mail delivered under such
+    /// an order is settled, never what was delivered before.
+    pub after_delivery: Option<Settle>,
     /// Where mail goes: `<namespace>/<path>` below the file sink's root, validated, relative, no `..`.
     pub sinks: Vec<NamedSink>,
     /// Value of the `requestedAt` annotation.
@@ -90,7 +103,19 @@ pub struct Collector {
 impl Collector {
     /// Whether `other` asks for the same work: all but `requested_at` and `generation`.
     pub fn same_work(&self, other: &Self) -> bool {
-        let Self { id, generation: _, mailbox, folders, credential, interval, push, max_message_bytes, sinks, requested_at: _ } = self;
+        let Self {
+            id,
+            generation: _,
+            mailbox,
+            folders,
+            credential,
+            interval,
+            push,
+            max_message_bytes,
+            after_delivery,
+            sinks,
+            requested_at: _,
+        } = self;
         *id == other.id
             && *mailbox == other.mailbox
             && *folders == other.folders
@@ -98,6 +123,7 @@ impl Collector {
             && *interval == other.interval
             && *push == other.push
             && *max_message_bytes == other.max_message_bytes
+            && *after_delivery == other.after_delivery
             && *sinks == other.sinks
     }
 }

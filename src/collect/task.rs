@@ -2,24 +2,26 @@
 //! It ends only when cancelled, when its claim on the cursor is lost, or (for one pass) when the mailbox is done. Any failure consumes the session.
 
 use std::pin::pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span};
 
-use super::drain::{Drained, Failure, Held, Pass, SINK_DEADLINE, SetSize};
+use super::drain::{Drained, Failure, Held, Pass, SetSize};
+use super::fan::{Branch, Fan, SinkFault};
+use super::settle::Settling;
 use super::view::View;
 use super::{Collector, Environment, Progress, SinkConfig, StoreError};
 use crate::diagnosis::{self, Diagnosis};
 use crate::schedule;
 use crate::sink::Sink;
 use crate::sink::file::FileSink;
-use crate::source::Source;
 use crate::source::imap::Exchange;
+use crate::source::{Access, Source};
 
 /// The application permission that IMAP needs.
 pub(super) const ROLE: &str = "IMAP.AccessAsApp";
@@ -77,6 +79,9 @@ pub struct Task {
     poke: watch::Receiver<Option<String>>,
     cancel: CancellationToken,
     size: SetSize,
+    settling: Settling,
+    /// The sinks, made once: what they answered of late is remembered with them.
+    fan: OnceLock<Arc<Fan>>,
     /// Failures in a row: a session that brought a message, or a complete look, ends the row.
     pub(super) failures: u32,
     /// The request that the present attempt or look acts upon.
@@ -94,7 +99,19 @@ impl Task {
         cancel: CancellationToken,
     ) -> Self {
         let acting_on = poke.borrow().clone();
-        Self { order, environment, wanted, progress, poke, cancel, size: SetSize::default(), failures: 0, acting_on }
+        Self {
+            order,
+            environment,
+            wanted,
+            progress,
+            poke,
+            cancel,
+            size: SetSize::default(),
+            settling: Settling::default(),
+            fan: OnceLock::new(),
+            failures: 0,
+            acting_on,
+        }
     }
 
     /// Collects. Cancelling ends it within seconds: the batch in hand is finished and recorded first.
@@ -137,22 +154,27 @@ impl Task {
         let request = self.poke.borrow_and_update().clone();
         let asked = (request != self.acting_on).then(Instant::now);
         self.acting_on = request;
-        let (renewal, sink, mut held, mut session) = tokio::select! {
+        let (renewal, fan, mut held, mut session) = tokio::select! {
             // Boxed: the set-up is large, and its memory is not needed while thousands of sessions idle.
             opened = Box::pin(self.set_out(asked)) => opened?,
             () = self.cancel.cancelled() => return Ok(Next::End(End::Cancelled)),
         };
+        if let Some(careful) = &held.careful {
+            careful.begin(&mut self.size);
+        }
         let gauge = environment.metrics.session();
-        let result = self.serve(&mut session, &mut held, &*sink, renewal, permit).await;
+        let result = self.serve(&mut session, &mut held, &fan, renewal, permit).await;
         drop(gauge);
         match result {
             Ok(next) => {
+                held.at_rest();
                 let saved = held.save(&*environment.cursors, &order.id).await;
                 session.close().await;
                 saved?;
                 Ok(next)
             }
             Err(failure) => {
+                held.at_rest();
                 if held.unsaved() && !matches!(failure, Failure::Store(_)) {
                     held.save(&*environment.cursors, &order.id).await?;
                 }
@@ -162,7 +184,7 @@ impl Task {
     }
 
     /// Token, sink, cursor, log-in: all that a session needs. `asked`: a person wants a fresh answer since then.
-    async fn set_out(&self, asked: Option<Instant>) -> Result<(Instant, Box<dyn Sink>, Held, Exchange), Failure> {
+    async fn set_out(&self, asked: Option<Instant>) -> Result<(Instant, Arc<Fan>, Held, Exchange), Failure> {
         let (environment, order) = (&self.environment, &self.order);
         let token = environment.tokens.token(&order.credential, asked).await?;
         self.progress.send_modify(|progress| {
@@ -176,13 +198,15 @@ impl Task {
             return Err(Failure::Claims(Box::new(token.claims.clone())));
         }
         self.good(|progress| &mut progress.token);
-        let sink = self.sink()?;
-        self.probe(&*sink).await?;
-        let held = Held::load(&*environment.cursors, &order.id).await?;
+        let fan = self.fan()?;
+        self.probe(&fan).await?;
+        let mut held = Held::load(&*environment.cursors, &order.id).await?;
+        held.cursor.serve(&fan.names());
+        fan.remember(held.cursor.refused_of_late(Timestamp::now()));
         self.tell_cursor(&held);
         environment.logins.turn().await;
         let session = environment.imap.open(&order.mailbox, &token.secret, order.max_message_bytes).await?;
-        Ok((renewal(token.expiration, Timestamp::now()), sink, held, session))
+        Ok((renewal(token.expiration, Timestamp::now()), fan, held, session))
     }
 
     /// Looks, drains and waits on one session.
@@ -190,7 +214,7 @@ impl Task {
         &mut self,
         session: &mut Exchange,
         held: &mut Held,
-        sink: &dyn Sink,
+        fan: &Arc<Fan>,
         renewal: Instant,
         permit: OwnedSemaphorePermit,
     ) -> Result<Next, Failure> {
@@ -200,7 +224,8 @@ impl Task {
         let mut permit = Some(permit);
         let folder = order.folders.first().map_or("INBOX", String::as_str);
         self.acting_on = self.poke.borrow_and_update().clone();
-        let mut view = View::open(session, folder, held, Timestamp::now()).await?;
+        let access = if order.after_delivery.is_some() { Access::Select } else { Access::Examine };
+        let mut view = View::open(session, folder, access, held, Timestamp::now()).await?;
         held.worked_with(&order.credential.client_id);
         environment.lately.lock().unwrap_or_else(PoisonError::into_inner).opened(&order, Timestamp::now());
         let mut in_vain = 0;
@@ -208,7 +233,7 @@ impl Task {
             self.good(|progress| &mut progress.mailbox);
             let mut collected = 0;
             loop {
-                let drained = self.pass(session, &mut view, held, sink).await?;
+                let drained = self.pass(session, &mut view, held, fan).await?;
                 collected += drained.collected;
                 if self.cancel.is_cancelled() {
                     return Ok(Next::End(End::Cancelled));
@@ -241,7 +266,7 @@ impl Task {
             if permit.is_none() {
                 return Ok(Next::End(End::Cancelled));
             }
-            self.probe(sink).await?;
+            self.probe(fan).await?;
             // Read before the look that answers it.
             self.acting_on = self.poke.borrow_and_update().clone();
             view.look(session, held, Timestamp::now()).await?;
@@ -256,22 +281,19 @@ impl Task {
         }
     }
 
-    async fn probe(&self, sink: &dyn Sink) -> Result<(), Failure> {
-        match timeout(SINK_DEADLINE, sink.probe()).await {
-            Ok(Ok(())) => self.good(|progress| &mut progress.sink),
-            Ok(Err(error)) => return Err(Failure::Sink(Arc::new(error))),
-            Err(_) => return Err(Failure::Sink(Arc::new(crate::sink::Error::Timeout))),
-        }
+    async fn probe(&self, fan: &Fan) -> Result<(), Failure> {
+        fan.probe().await?;
+        self.good(|progress| &mut progress.sink);
         Ok(())
     }
 
-    async fn pass(&mut self, session: &mut Exchange, view: &mut View, held: &mut Held, sink: &dyn Sink) -> Result<Drained, Failure> {
+    async fn pass(&mut self, session: &mut Exchange, view: &mut View, held: &mut Held, fan: &Arc<Fan>) -> Result<Drained, Failure> {
         let progress = &self.progress;
         let metrics = &self.environment.metrics;
         let mut before = Drained::default();
         let mut tell = |done: &Drained, pending: u64| {
             let (collected, bytes) = (done.collected - before.collected, done.bytes - before.bytes);
-            before = Drained { collected: done.collected, bytes: done.bytes, more: false };
+            before = Drained { collected: done.collected, bytes: done.bytes, ..Drained::default() };
             metrics.collected(collected, bytes);
             progress.send_modify(|progress| {
                 progress.collected += collected;
@@ -283,8 +305,15 @@ impl Task {
         };
         let order = Arc::clone(&self.order);
         let environment = Arc::clone(&self.environment);
-        let mut pass =
-            Pass { order: &order, sink, store: &*environment.cursors, size: &mut self.size, cancel: &self.cancel, tell: &mut tell };
+        let mut pass = Pass {
+            order: &order,
+            fan,
+            store: &*environment.cursors,
+            size: &mut self.size,
+            settling: &mut self.settling,
+            cancel: &self.cancel,
+            tell: &mut tell,
+        };
         let before = self.progress.borrow().collected;
         let drained = pass.run(session, view, held).await;
         if self.progress.borrow().collected > before {
@@ -292,6 +321,7 @@ impl Task {
             self.failures = 0;
         }
         let drained = drained?;
+        metrics.settled(drained.settling.settled, drained.settling.left);
         self.out_of_trouble();
         if drained.collected > 0 {
             info!(
@@ -317,6 +347,9 @@ impl Task {
         if !self.order.push {
             // Without push a connection kept open would only be one fewer for others.
             return Ok(Some(longest));
+        }
+        if let Some(due) = self.settling.next_due() {
+            longest = longest.min(due.saturating_duration_since(Instant::now()).max(Duration::from_secs(1)));
         }
         if held.unsaved() {
             longest = longest.min(held.due_in(&*self.environment.cursors));
@@ -346,16 +379,22 @@ impl Task {
         }
     }
 
-    fn sink(&self) -> Result<Box<dyn Sink>, Failure> {
-        let named = self.order.sinks.first();
-        match (named.map(|named| &named.config), &self.environment.file_root) {
-            (Some(SinkConfig::File { directory }), Some(root)) => {
-                let sink = FileSink::new(root, directory).map_err(|error| Failure::Sink(Arc::new(error)))?;
-                Ok(Box::new(sink))
-            }
-            // `validate` lets no order through without a root.
-            _ => Err(Failure::Sink(Arc::new(crate::sink::Error::Gone))),
+    fn fan(&self) -> Result<Arc<Fan>, SinkFault> {
+        if let Some(fan) = self.fan.get() {
+            return Ok(Arc::clone(fan));
         }
+        let environment = &self.environment;
+        let branches = self.order.sinks.iter().map(|named| {
+            let fault = |error| SinkFault { name: named.name.as_str().into(), error: Arc::new(error) };
+            let sink: Arc<dyn Sink> = match (&named.config, &environment.file_root) {
+                (SinkConfig::File { directory }, Some(root)) => Arc::new(FileSink::new(root, directory).map_err(fault)?),
+                // `validate` lets no order through without a root.
+                (SinkConfig::File { .. }, None) => return Err(fault(crate::sink::Error::Gone)),
+            };
+            Ok(Branch::new(&named.name, sink))
+        });
+        let fan = Fan::new(branches.collect::<Result<_, _>>()?, environment.spool.clone());
+        Ok(Arc::clone(self.fan.get_or_init(|| Arc::new(fan))))
     }
 }
 

@@ -11,7 +11,7 @@ use super::task::{End, ROLE, Task, Wanted};
 use super::{Progress, Stage, StoreError};
 use crate::diagnosis::{self, Condition, Context, Diagnosis, Known, Retry};
 use crate::schedule;
-use crate::source::{self, Step};
+use crate::source::{self, Settle, Step};
 
 /// Failures of the cursor's store in a row before it is told.
 const STORE_FAILURES: u32 = 3;
@@ -56,7 +56,7 @@ impl Task {
             Failure::Token(error) => self.diagnose(&diagnosis::Failure::Token(error)).await,
             Failure::Claims(claims) => self.diagnose(&diagnosis::Failure::Claims(claims)).await,
             Failure::Source(error) => self.diagnose(&diagnosis::Failure::Source(error)).await,
-            Failure::Sink(error) => self.diagnose(&diagnosis::Failure::Sink(error)).await,
+            Failure::Sink(fault) => self.diagnose(&diagnosis::Failure::Sink { name: &fault.name, error: &fault.error }).await,
         };
         if diagnosis.retry == Retry::AtOnce || matches!(failure, Failure::Source(source::Error::Refused { step: Step::Authenticate, .. })) {
             // The token may be what is wrong, although it has not run out by the clock: revoked, or older than a permission.
@@ -116,6 +116,11 @@ impl Task {
         if refused && worked_before {
             lately.refused(&self.order, Timestamp::now());
         }
+        // What is missing may be where messages are moved to.
+        let target = match (failure, &self.order.after_delivery) {
+            (diagnosis::Failure::Source(source::Error::Refused { step: Step::Settle, .. }), Some(Settle::Move(target))) => Some(target),
+            _ => None,
+        };
         let context = Context {
             mailbox: &self.order.mailbox,
             role: ROLE,
@@ -125,7 +130,7 @@ impl Task {
             credential_name: &credential.name,
             secret_looks_like_guid: credential.looks_like_guid(),
             worked_before,
-            folder: self.order.folders.first().map_or("INBOX", String::as_str),
+            folder: target.or(self.order.folders.first()).map_or("INBOX", String::as_str),
             authority: self.environment.tokens.authority(credential),
             imap_host: &self.environment.imap.host,
             known: Known { others: lately.others(&self.order, Timestamp::now()), ..Known::default() },

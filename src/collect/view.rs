@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::drain::Held;
 use crate::cursor::{Folder, Numbering, UidSet};
-use crate::source::{self, Source};
+use crate::source::{self, Access, Source};
 
 /// Widest window: as many numbers as one search result may hold.
 const WIDEST: u32 = 320_000;
@@ -36,8 +36,14 @@ pub(super) struct View {
 
 impl View {
     /// Opens the folder and tells the cursor of its numbering.
-    pub(super) async fn open<S: Source>(session: &mut S, name: &str, held: &mut Held, now: Timestamp) -> Result<Self, source::Error> {
-        let opened = session.open(name).await?;
+    pub(super) async fn open<S: Source>(
+        session: &mut S,
+        name: &str,
+        access: Access,
+        held: &mut Held,
+        now: Timestamp,
+    ) -> Result<Self, source::Error> {
+        let opened = session.open(name, access).await?;
         let folder = held.cursor.folder_mut(name);
         if folder.opened(opened.uid_validity, opened.uid_next, now) == Numbering::Renumbered {
             warn!(

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::status::bounded;
 use crate::api::{self, MailboxCollector, MailboxCollectorSpec};
 use crate::collect::{Collector, CollectorId, NamedSink};
+use crate::source::Settle;
 
 pub use error::Error;
 use grammar::Excerpt;
@@ -87,6 +88,7 @@ pub fn validate(object: &MailboxCollector, secret: &SecretData, options: &Option
         interval: spec.interval,
         push: spec.push,
         max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+        after_delivery: spec.after_delivery,
         sinks: spec.sinks,
         requested_at: spec.requested_at,
     })
@@ -131,6 +133,8 @@ pub struct Spec {
     pub interval: Duration,
     /// IDLE between looks.
     pub push: bool,
+    /// What becomes of delivered messages; `None`: they are kept.
+    pub after_delivery: Option<Settle>,
     /// Where mail goes.
     pub sinks: Vec<NamedSink>,
     /// Value of the `requestedAt` annotation.
@@ -150,10 +154,10 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     let interval = mail::interval(spec)?;
     mail::beginning(spec)?;
     mail::selection(spec)?;
-    mail::after_delivery(spec)?;
+    let after_delivery = mail::after_delivery(spec)?;
     let sinks = sinks::sinks(spec, &id.namespace, options)?;
     let requested_at = annotations(object)?;
-    Ok(Spec { id, mailbox, secret, interval, push: spec.push.unwrap_or(true), sinks, requested_at })
+    Ok(Spec { id, mailbox, secret, interval, push: spec.push.unwrap_or(true), after_delivery, sinks, requested_at })
 }
 
 fn wrong(field: &str, value: Excerpt<'_>, problem: impl std::fmt::Display, way_out: &'static str) -> Error {

@@ -1,11 +1,16 @@
 //! One folder's part of a cursor: what each UID of the present numbering is, and what follows from a listing. Pure: no I/O, no clock.
 //! Bounds over the whole cursor are its parent's.
 
+mod attempts;
+mod record;
+mod verbs;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 
+use self::record::Stored;
 use super::UidSet;
 use super::stored::{Claims, hex8};
 
@@ -19,9 +24,9 @@ pub const YOUNG: u32 = 200;
 pub const GAP_LASTS: SignedDuration = SignedDuration::from_mins(10);
 /// Longest pause between two tries of an owed message.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
-/// How long an attachment scanner's placeholder may stand before the message is quarantined.
 /// Within this time a session that fails in mid-message may be the server's or the network's fault.
 const INCIDENT_LASTS: SignedDuration = SignedDuration::from_hours(1);
+/// How long an attachment scanner's placeholder may stand before the message is quarantined.
 const SCAN_LASTS: SignedDuration = SignedDuration::from_hours(24);
 
 /// What opening a folder said about its numbering.
@@ -48,10 +53,14 @@ pub enum OwedReason {
     ScanPlaceholder,
     /// Longer than the work order allows.
     TooLarge,
-    /// Fetched alone, it ended the session or the process.
+    /// Fetched alone, it ended the session.
     SessionFailed,
+    /// Fetched alone, it ended the process: an attempt was recorded, and nothing came of it.
+    ProcessEnded,
     /// A sink refuses this message.
     Rejected,
+    /// Some sinks have it and another takes nothing for now. Nobody's fault, so that it is tried as often as it takes.
+    Deferred,
 }
 
 impl OwedReason {
@@ -60,8 +69,11 @@ impl OwedReason {
         match self {
             Self::TooLarge => true,
             // What ends sessions may be an incident of the server's as well, and those last: several tries over at least an hour.
+            // A process that ends takes other mailboxes with it.
+            Self::ProcessEnded => attempts >= 3,
             Self::SessionFailed => attempts >= 3 && now.duration_since(since) >= INCIDENT_LASTS,
             Self::ScanPlaceholder => now.duration_since(since) >= SCAN_LASTS,
+            Self::Deferred => false,
             Self::NotReceived | Self::Empty | Self::Substitute | Self::Rejected => attempts >= 5,
         }
     }
@@ -81,6 +93,17 @@ pub struct Owed {
     pub since: Timestamp,
     /// The next try, not before.
     pub next: Timestamp,
+    /// An attempt was counted and is under way; whoever reads this from a record knows that its process ended in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trying: bool,
+    /// The sinks that have it already, by bit: see [`super::Cursor::serve`].
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub has: u8,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_none_of_them(has: &u8) -> bool {
+    *has == 0
 }
 
 /// A message given up until a person replays or discards it. It is decided, and stays untouched on the server.
@@ -95,6 +118,9 @@ pub struct Quarantined {
     pub attempts: u32,
     /// When it was given up.
     pub time: Timestamp,
+    /// The sinks that have it nevertheless, by bit: see [`super::Cursor::serve`].
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub has: u8,
 }
 
 /// What came of [`Folder::owe`].
@@ -148,6 +174,9 @@ pub struct Folder {
     owed: BTreeMap<u32, Owed>,
     #[serde(skip_serializing_if = "UidSet::is_empty")]
     unsettled: UidSet,
+    /// The fetch under way, while one of its messages may be what ended the process before.
+    #[serde(skip_serializing_if = "UidSet::is_empty")]
+    trying: UidSet,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     quarantined: Vec<Quarantined>,
     #[serde(skip_serializing_if = "VecDeque::is_empty")]
@@ -169,6 +198,7 @@ impl Folder {
             decided: UidSet::new(),
             owed: BTreeMap::new(),
             unsettled: UidSet::new(),
+            trying: UidSet::new(),
             quarantined: Vec::new(),
             anchors: VecDeque::new(),
             baseline: None,
@@ -200,6 +230,11 @@ impl Folder {
     /// Owed messages by UID.
     pub fn owed(&self) -> &BTreeMap<u32, Owed> {
         &self.owed
+    }
+
+    /// Messages delivered and recorded, and not yet seen to be moved, marked or deleted.
+    pub fn unsettled(&self) -> &UidSet {
+        &self.unsettled
     }
 
     /// Quarantined messages, in the order in which they were given up.
@@ -259,6 +294,8 @@ impl Folder {
         self.seen.highest = top;
 
         self.owed.retain(|uid, _| !window.contains(*uid) || listed.contains(*uid));
+        // Moved or removed, by us or by somebody else.
+        self.unsettled = self.unsettled.difference(&window.difference(&listed));
 
         // What is there after all was no gap.
         self.seen.closed = self.seen.closed.difference(&listed);
@@ -293,6 +330,18 @@ impl Folder {
         self.drop_claims_when_done();
     }
 
+    /// As [`Folder::decide`], for messages that are still to be moved, marked or deleted. One record holds both, and only who wrote it may
+    /// settle (law 3).
+    pub fn delivered(&mut self, uids: &UidSet) {
+        self.decide(uids);
+        self.unsettled = self.unsettled.union(uids);
+    }
+
+    /// Forgets unsettled messages: a listing made after they were settled shows them so, or nobody wants them settled any more.
+    pub fn settled(&mut self, uids: &UidSet) {
+        self.unsettled = self.unsettled.difference(uids);
+    }
+
     /// Whether nothing more is to be done for this UID.
     pub fn is_decided(&self, uid: u32) -> bool {
         self.decided.contains(uid) && !self.owed.contains_key(&uid)
@@ -305,24 +354,61 @@ impl Folder {
     pub fn owe(&mut self, uid: u32, reason: OwedReason, now: Timestamp) -> Owe {
         let now = whole_seconds(now);
         let before = self.owed.remove(&uid);
-        let since = before.as_ref().map_or(now, |owed| owed.since);
+        let has = before.as_ref().map_or(0, |owed| owed.has);
+        let since = before.as_ref().filter(|owed| owed.reason != OwedReason::Deferred).map_or(now, |owed| owed.since);
         let attempts = match before {
+            Some(Owed { trying: true, attempts, .. }) => attempts,
             // Tries that met the placeholder say nothing about another fault.
             Some(Owed { reason: OwedReason::ScanPlaceholder, .. }) if reason != OwedReason::ScanPlaceholder => 1,
             Some(owed) => owed.attempts.saturating_add(1),
             None => 1,
         };
         self.cover(&UidSet::from_range(uid, uid));
+        self.unsettled.remove(uid);
         if reason.exhausted(attempts, since, now) {
             self.quarantined.retain(|quarantined| quarantined.uid != uid);
-            self.quarantined.push(Quarantined { uid, reason, attempts, time: now });
+            self.quarantined.push(Quarantined { uid, reason, attempts, time: now, has });
             self.drop_claims_when_done();
             return Owe::Quarantined { attempts };
         }
-        let pause = SignedDuration::from_mins(1 << (attempts - 1).min(6)).min(LONGEST_PAUSE);
-        let next = now.checked_add(pause).unwrap_or(Timestamp::MAX);
-        self.owed.insert(uid, Owed { uid, reason, attempts, since, next });
+        let next = after_pause(attempts, now);
+        self.owed.insert(uid, Owed { uid, reason, attempts, since, next, trying: false, has });
         Owe::Again { next }
+    }
+
+    /// Notes that the sinks in `has` have an owed or quarantined message, whatever the others said of it.
+    pub fn delivered_to(&mut self, uid: u32, has: u8) {
+        if let Some(owed) = self.owed.get_mut(&uid) {
+            owed.has |= has;
+        } else if let Some(quarantined) = self.quarantined.iter_mut().find(|quarantined| quarantined.uid == uid) {
+            quarantined.has |= has;
+        }
+    }
+
+    /// Some sinks have the message and another took nothing: owed, due at once, and no try of it counts.
+    pub fn defer(&mut self, uid: u32, has: u8, now: Timestamp) {
+        // Not rounded up: it is due now.
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        self.cover(&UidSet::from_range(uid, uid));
+        let fresh = Owed { uid, reason: OwedReason::Deferred, attempts: 0, since: now, next: now, trying: false, has: 0 };
+        self.owed.entry(uid).or_insert(fresh).has |= has;
+    }
+
+    /// The owed messages that some sinks have and others took nothing of: to be delivered before anything else is begun.
+    pub fn deferred(&self) -> UidSet {
+        self.owed.values().filter(|owed| owed.reason == OwedReason::Deferred).map(|owed| owed.uid).collect()
+    }
+
+    /// Turns each set of sinks into that of the present order; `to` gives a bit's new one.
+    pub(super) fn renumber_sinks(&mut self, to: &[u8]) {
+        let renumber = |has: u8| to.iter().enumerate().filter(|(bit, _)| has & (1 << bit) != 0).fold(0, |new, (_, to)| new | to);
+        self.owed.values_mut().for_each(|owed| owed.has = renumber(owed.has));
+        self.quarantined.iter_mut().for_each(|quarantined| quarantined.has = renumber(quarantined.has));
+    }
+
+    /// Whether anything is remembered of single sinks.
+    pub(super) fn speaks_of_sinks(&self) -> bool {
+        self.owed.values().any(|owed| owed.has != 0) || self.quarantined.iter().any(|quarantined| quarantined.has != 0)
     }
 
     /// Owed messages whose next try has come. One set further ahead than any pause is due as well: the clock was wrong when it was written.
@@ -391,50 +477,6 @@ impl Folder {
     }
 }
 
-/// The stored form as it is read; every field may be missing.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Stored {
-    name: String,
-    key: Option<String>,
-    #[serde(default)]
-    uid_validity: u32,
-    #[serde(default)]
-    decided: UidSet,
-    #[serde(default)]
-    owed: Vec<Owed>,
-    #[serde(default)]
-    unsettled: UidSet,
-    #[serde(default)]
-    quarantined: Vec<Quarantined>,
-    #[serde(default)]
-    anchors: VecDeque<Anchor>,
-    baseline: Option<Baseline>,
-    #[serde(default)]
-    claimed: Claims,
-}
-
-impl From<Stored> for Folder {
-    fn from(stored: Stored) -> Self {
-        let Stored { name, key, uid_validity, decided, owed, unsettled, quarantined, anchors, baseline, claimed } = stored;
-        let covered = owed.iter().map(|owed| owed.uid).chain(quarantined.iter().map(|quarantined| quarantined.uid)).collect();
-        Self {
-            key: key.unwrap_or_else(|| name.clone()),
-            name,
-            uid_validity,
-            // Whoever edited the record by hand may have broken this.
-            decided: decided.union(&covered),
-            owed: owed.into_iter().map(|owed| (owed.uid, owed)).collect(),
-            unsettled,
-            quarantined,
-            anchors,
-            baseline,
-            claims: claimed,
-            seen: Seen::default(),
-        }
-    }
-}
-
 /// What listings showed since the process began. Lost with it, which only delays the closing of gaps; so it is no part of what a folder *is*.
 #[derive(Clone, Debug, Default)]
 struct Seen {
@@ -449,6 +491,12 @@ impl PartialEq for Seen {
     fn eq(&self, _other: &Self) -> bool {
         true
     }
+}
+
+/// 1 min · 2^(attempts − 1), at most an hour.
+fn after_pause(attempts: u32, now: Timestamp) -> Timestamp {
+    let pause = SignedDuration::from_mins(1 << attempts.saturating_sub(1).min(6)).min(LONGEST_PAUSE);
+    now.checked_add(pause).unwrap_or(Timestamp::MAX)
 }
 
 fn owed_as_list<S: Serializer>(owed: &BTreeMap<u32, Owed>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -16,12 +16,15 @@ mod tests;
 pub use folder::{Anchor, Baseline, Folder, GAP_LASTS, MAX_ANCHORS, MAX_CLAIMS, Numbering, Owe, Owed, OwedReason, Quarantined, YOUNG};
 pub use uid_set::{MAX_TEXT, ParseError, UidSet};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Longest stored form of a cursor, in bytes of JSON (law 9).
 pub const MAX_BYTES: usize = 256 * 1024;
 /// Most ranges in one folder's decided set (law 9).
 pub const MAX_RANGES: usize = 256;
+/// Most ranges in one folder's unsettled set (law 9).
+pub const MAX_UNSETTLED_RANGES: usize = 256;
 /// Most owed messages in one cursor (law 9).
 pub const MAX_OWED: usize = 2_000;
 /// Most quarantined messages in one cursor (law 9).
@@ -53,6 +56,15 @@ pub struct Cursor {
     /// Client id of the last successful look: the worked-before rule of `diagnosis`; another client id resets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worked_with: Option<String>,
+    /// The request (`requestedAt`) whose replay, discard or resync is in this record already: each is acted upon once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_request: Option<String>,
+    /// Its process fetches, or ended without saying so: what it fetched may have done it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+    /// The sinks that `has` of a message speaks of; stands there only while there are several, or one is spoken of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sinks: Vec<String>,
     #[serde(default)]
     folders: Vec<Folder>,
 }
@@ -66,6 +78,9 @@ pub enum Full {
     /// [`MAX_RANGES`] in a folder. Listings and the work of [`Folder::between`] lower the number.
     #[error("a folder's decided messages lie in more than {MAX_RANGES} ranges")]
     Ranges,
+    /// [`MAX_UNSETTLED_RANGES`]: settling goes on.
+    #[error("the messages delivered and still to be moved, marked or deleted lie in more than {MAX_UNSETTLED_RANGES} ranges")]
+    Unsettled,
     /// [`MAX_OWED`]: retrying what is due goes on.
     #[error("{MAX_OWED} messages were listed and could not be fetched or delivered")]
     Owed,
@@ -75,6 +90,20 @@ pub enum Full {
 }
 
 impl Cursor {
+    /// Takes note of the sinks of the present order, at most 8: from now on, bit n of a `has` is the n-th of them. What was remembered of one
+    /// that is no more is forgotten, so that a renamed or removed sink keeps nothing waiting; one that is new has nothing yet.
+    pub fn serve(&mut self, sinks: &[&str]) {
+        if self.sinks != sinks {
+            let bit = |at: usize| 1_u8.checked_shl(u32::try_from(at).unwrap_or(u32::MAX)).unwrap_or(0);
+            let to: Vec<u8> = self.sinks.iter().map(|old| sinks.iter().position(|new| new == old).map_or(0, bit)).collect();
+            self.folders.iter_mut().for_each(|folder| folder.renumber_sinks(&to));
+            self.sinks = sinks.iter().map(|&name| name.to_owned()).collect();
+        }
+        if sinks.len() <= 1 && !self.folders.iter().any(Folder::speaks_of_sinks) {
+            self.sinks.clear();
+        }
+    }
+
     /// What is remembered of the folder `name`.
     pub fn folder(&self, name: &str) -> Option<&Folder> {
         self.folders.iter().find(|folder| folder.name() == name)
@@ -90,6 +119,11 @@ impl Cursor {
         &mut self.folders[at]
     }
 
+    /// Every folder remembered, to be changed.
+    pub fn folders_mut(&mut self) -> impl Iterator<Item = &mut Folder> {
+        self.folders.iter_mut()
+    }
+
     /// Every folder remembered, in the order of their first use.
     pub fn folders(&self) -> impl Iterator<Item = &Folder> {
         self.folders.iter()
@@ -102,6 +136,8 @@ impl Cursor {
             Some(Full::Quarantined)
         } else if self.owed() >= MAX_OWED {
             Some(Full::Owed)
+        } else if self.folders.iter().any(|folder| folder.unsettled().range_count() >= MAX_UNSETTLED_RANGES) {
+            Some(Full::Unsettled)
         } else if self.folders.iter().any(|folder| folder.decided().range_count() >= MAX_RANGES) {
             Some(Full::Ranges)
         } else if self.stored_bytes().saturating_add(ENTRY_BYTES) > MAX_BYTES {
@@ -125,6 +161,15 @@ impl Cursor {
     /// Messages quarantined, in all folders.
     pub fn quarantined(&self) -> usize {
         self.folders.iter().map(|folder| folder.quarantined().len()).sum()
+    }
+
+    /// Messages that a sink refused and that are owed still, or were given up within the last day.
+    pub fn refused_of_late(&self, now: Timestamp) -> usize {
+        let day = SignedDuration::from_hours(24);
+        let recent = |time: Timestamp| now.duration_since(time) < day;
+        let owed = self.folders.iter().flat_map(|folder| folder.owed().values()).filter(|owed| owed.reason == OwedReason::Rejected);
+        let given_up = self.folders.iter().flat_map(Folder::quarantined);
+        owed.count() + given_up.filter(|one| one.reason == OwedReason::Rejected && recent(one.time)).count()
     }
 
     /// Messages owed, in all folders.

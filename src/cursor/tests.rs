@@ -202,7 +202,7 @@ fn owed_messages_back_off_and_are_quarantined() {
         }
         assert_eq!(inbox.owe(4, reason, now), Owe::Quarantined { attempts: tries }, "{reason:?}");
         assert!(inbox.is_decided(4) && inbox.next_due().is_none());
-        assert_eq!(inbox.quarantined(), [Quarantined { uid: 4, reason, attempts: tries, time: now }]);
+        assert_eq!(inbox.quarantined(), [Quarantined { uid: 4, reason, attempts: tries, time: now, has: 0 }]);
         assert_eq!(cursor.quarantined(), 1);
     }
 }

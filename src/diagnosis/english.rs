@@ -7,6 +7,7 @@
 use super::Context;
 use super::saying::Saying;
 use super::words::{quoted, shell};
+use crate::source::Extension;
 
 const LATE: &str = "A change takes effect within minutes, at times an hour.";
 
@@ -139,6 +140,28 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
              the folder.",
             quoted(folder)
         ),
+        Saying::TargetMissing => format!(
+            "{mailbox} has no folder '{}', into which spec.afterDelivery moves mail. Make the folder in the mailbox (Outlook: New folder), or correct \
+             spec.afterDelivery.folder: names are those of the mailbox's language, with '/' between levels. What is delivered stays where it is \
+             until then and is not collected again.",
+            quoted(folder)
+        ),
+        Saying::FolderReadOnly => {
+            let (app, mailbox) = (shell(client_id), shell(mailbox));
+            format!(
+                "The app may read this mailbox but not change it, so spec.afterDelivery cannot be done; mail is collected all the same. Grant FullAccess \
+                 in Exchange Online PowerShell: $sp = Get-ServicePrincipal -Identity {app}; Add-MailboxPermission -Identity {mailbox} -User \
+                 $sp.Identity -AccessRights FullAccess. Or write afterDelivery: {{action: Keep}}. {LATE}"
+            )
+        }
+        Saying::SettlingUnsupported { extension } => format!(
+            "{imap_host} does not offer {extension}, which spec.afterDelivery needs; mail is collected and stays in the mailbox. Write \
+             afterDelivery: {{action: {}}}, or {{action: Keep}}.",
+            match extension {
+                Extension::Move => "Delete",
+                Extension::UidPlus => "MarkSeen",
+            }
+        ),
         Saying::MailboxUnreachable { text } => format!("Cannot reach {imap_host}: {}. Allow egress to it.", quoted(text)),
         Saying::TlsFailed { text } => format!(
             "TLS with {imap_host} failed: {}. Is it the right host, and does nothing between intercept TLS? (A private CA is added by --ca-file.)",
@@ -181,6 +204,38 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         ),
         Saying::SinkGone => "The sink's writer has ended; the process is stopping or must be restarted.".to_owned(),
         Saying::SinkSlow => "The sink did not answer in time.".to_owned(),
+        Saying::SpoolFull { quota } => format!(
+            "The spool ({quota} bytes for the whole operator) has no room for a long message; it is tried again by itself. If this lasts, raise \
+             --spool-bytes and the space of its volume (Helm: spool.sizeLimit)."
+        ),
+        Saying::SinkAddressNotAllowed { host, address, port } => format!(
+            "The operator may not connect to {} ({address}) port {port}: private, local and reserved addresses, and unusual ports, need leave of \
+             whoever installed it. Helm: --set 'sinks.allowCIDRs={{{address}/{}}}' --set 'sinks.allowPorts={{{port}}}'",
+            quoted(host),
+            if address.is_ipv4() { 32 } else { 128 }
+        ),
+        Saying::SinkAuthenticationRefused { code } => format!(
+            "The sink refuses the credentials (code {code}). Correct what the sink's secretRef holds, or the rights of that user at the sink."
+        ),
+        Saying::SinkRefuses { code } => {
+            format!("The sink refuses (code {code}). Look into its log, and check the sink's address in the spec.")
+        }
+        Saying::SinkRefusesAll { code: Some(code) } => format!(
+            "The sink refuses message after message (code {code}), so it is about the sink; nothing more is given up meanwhile. Look into its log: \
+             its address, the rights of the credentials, its limits."
+        ),
+        Saying::SinkRefusesAll { code: None } => {
+            "The sink refuses message after message, so it is about the sink; nothing more is given up \
+             meanwhile. Look into its log."
+                .to_owned()
+        }
+        Saying::SinkUnfit { what } => format!("The sink cannot take it: {what}."),
+        Saying::SinkUnavailable { step, code: Some(code), .. } => {
+            format!("The sink takes nothing for now ({step}: code {code}); it is tried again by itself, and nothing is lost.")
+        }
+        Saying::SinkUnavailable { step, code: None, text, .. } => {
+            format!("The sink cannot be used ({step}): {}. It is tried again by itself.", quoted(text))
+        }
     }
 }
 

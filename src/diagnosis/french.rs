@@ -7,6 +7,7 @@ use super::Context;
 use super::saying::Saying;
 use super::words::{quoted, shell};
 use crate::cursor::Full;
+use crate::source::Extension;
 
 const LATE: &str = "Un changement prend effet en quelques minutes, parfois en une heure.";
 
@@ -145,6 +146,29 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
              spec.folders ou créez le dossier.",
             quoted(folder)
         ),
+        Saying::TargetMissing => format!(
+            "{mailbox} n'a pas de dossier « {} », où spec.afterDelivery range le courrier. Créez ce dossier dans la boîte (Outlook : Nouveau \
+             dossier), ou corrigez spec.afterDelivery.folder : les noms sont ceux de la langue de la boîte, avec « / » entre les niveaux. D'ici là \
+             ce qui est livré reste à sa place et n'est pas collecté une seconde fois.",
+            quoted(folder)
+        ),
+        Saying::FolderReadOnly => {
+            let (app, mailbox) = (shell(client_id), shell(mailbox));
+            format!(
+                "L'application peut lire cette boîte mais non la modifier : spec.afterDelivery ne peut être exécuté ; le courrier est collecté \
+                 malgré tout. Accordez FullAccess dans Exchange Online PowerShell : $sp = Get-ServicePrincipal -Identity {app}; \
+                 Add-MailboxPermission -Identity {mailbox} -User $sp.Identity -AccessRights FullAccess. Ou écrivez afterDelivery: {{action: \
+                 Keep}}. {LATE}"
+            )
+        }
+        Saying::SettlingUnsupported { extension } => format!(
+            "{imap_host} n'offre pas {extension}, dont spec.afterDelivery a besoin ; le courrier est collecté et reste dans la boîte. Écrivez \
+             afterDelivery: {{action: {}}} ou {{action: Keep}}.",
+            match extension {
+                Extension::Move => "Delete",
+                Extension::UidPlus => "MarkSeen",
+            }
+        ),
         Saying::MailboxUnreachable { text } => {
             format!("{imap_host} est injoignable : {}. Autorisez la sortie vers cette adresse.", quoted(text))
         }
@@ -194,6 +218,39 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
              à ce que contiennent les destinations.",
             quoted(text)
         ),
+        Saying::SpoolFull { quota } => format!(
+            "L'espace tampon ({quota} octets pour tout l'opérateur) n'a pas de place pour un long message ; un nouvel essai suit de lui-même. Si \
+             cela dure, augmentez --spool-bytes et l'espace de son volume (Helm : spool.sizeLimit)."
+        ),
+        Saying::SinkAddressNotAllowed { host, address, port } => format!(
+            "L'opérateur n'a pas le droit de se connecter à {} ({address}), port {port} : les adresses privées, locales et réservées ainsi que les \
+             ports inhabituels demandent l'accord de qui l'a installé. Helm : --set 'sinks.allowCIDRs={{{address}/{}}}' --set \
+             'sinks.allowPorts={{{port}}}'",
+            quoted(host),
+            if address.is_ipv4() { 32 } else { 128 }
+        ),
+        Saying::SinkAuthenticationRefused { code } => format!(
+            "La destination refuse les identifiants (code {code}). Corrigez ce que contient le secretRef de la destination, ou les droits de cet \
+             utilisateur."
+        ),
+        Saying::SinkRefuses { code } => {
+            format!("La destination refuse (code {code}). Consultez son journal, et vérifiez son adresse dans le spec.")
+        }
+        Saying::SinkRefusesAll { code: Some(code) } => format!(
+            "La destination refuse message après message (code {code}) : elle est donc en cause ; rien d'autre n'est abandonné d'ici là. Consultez \
+             son journal : son adresse, les droits des identifiants, ses limites."
+        ),
+        Saying::SinkRefusesAll { code: None } => {
+            "La destination refuse message après message : elle est donc en cause ; rien d'autre n'est abandonné d'ici là. Consultez son journal."
+                .to_owned()
+        }
+        Saying::SinkUnfit { what } => format!("La destination ne peut pas prendre ce message : {what}."),
+        Saying::SinkUnavailable { step, code: Some(code), .. } => {
+            format!("La destination ne prend rien pour le moment ({step} : code {code}) ; un nouvel essai suit de lui-même et rien ne se perd.")
+        }
+        Saying::SinkUnavailable { step, code: None, text, .. } => {
+            format!("La destination est inutilisable ({step} : {}). Un nouvel essai suit de lui-même.", quoted(text))
+        }
         Saying::SinkGone => "L'écriture de la destination s'est terminée ; le processus s'arrête ou doit être redémarré.".to_owned(),
         Saying::SinkSlow => "La destination n'a pas répondu à temps.".to_owned(),
     }
@@ -205,6 +262,7 @@ fn bound(full: Full) -> &'static str {
         Full::Ranges => "les messages traités d'un dossier forment trop de plages",
         Full::Owed => "trop de messages n'ont pu être lus ou remis",
         Full::Quarantined => "trop de messages sont en quarantaine",
+        Full::Unsettled => "trop de messages remis attendent d'être déplacés, supprimés ou marqués",
     }
 }
 

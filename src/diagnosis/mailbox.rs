@@ -12,7 +12,7 @@ pub(super) fn failed<'a>(error: &'a Error, context: &Context<'a>) -> Saying<'a> 
         Error::Connection { step, text } => match step {
             Step::Connect => Saying::MailboxUnreachable { text },
             Step::Tls => Saying::TlsFailed { text },
-            Step::Greeting | Step::Authenticate | Step::Probe | Step::Open | Step::List | Step::Fetch | Step::Wait => {
+            Step::Greeting | Step::Authenticate | Step::Probe | Step::Open | Step::List | Step::Fetch | Step::Settle | Step::Wait => {
                 Saying::ConnectionBroke { text }
             }
         },
@@ -20,6 +20,8 @@ pub(super) fn failed<'a>(error: &'a Error, context: &Context<'a>) -> Saying<'a> 
         Error::Closed(_) => Saying::ServerClosed,
         Error::Refused { step, refusal, code, text } => refused(*step, *refusal, code.as_deref(), text, context),
         Error::Protocol { step: _, what } => Saying::NotUnderstood { what },
+        Error::ReadOnly => Saying::FolderReadOnly,
+        Error::Unsupported(extension) => Saying::SettlingUnsupported { extension: *extension },
         Error::HalfUsed => Saying::SessionGivenUp,
         Error::Stopped => Saying::SinksTakeNoMore,
     }
@@ -49,11 +51,13 @@ fn refused<'a>(step: Step, refusal: Refusal, code: Option<&str>, text: &'a str, 
         }
         (Step::Authenticate, Refusal::No) => unless_it_worked(context, log_in_refused(context)),
         (Step::Open, Refusal::No) if is_missing(code, text) && !context.folder.eq_ignore_ascii_case("INBOX") => Saying::FolderMissing,
+        // Nobody here makes folders: a wrong name must not become a folder full of mail.
+        (Step::Settle, Refusal::No) if is_missing(code, text) => Saying::TargetMissing,
         // A BAD is our own mistake or the server's: whatever it is, it is not the set-up.
         (Step::Authenticate, Refusal::Bad | Refusal::Bye)
         | (Step::Open, Refusal::No | Refusal::Bad | Refusal::Bye)
         | (
-            Step::Connect | Step::Tls | Step::Greeting | Step::Probe | Step::List | Step::Fetch | Step::Wait,
+            Step::Connect | Step::Tls | Step::Greeting | Step::Probe | Step::List | Step::Fetch | Step::Settle | Step::Wait,
             Refusal::No | Refusal::Bad | Refusal::Bye,
         ) => Saying::ServerRefused { text },
     }

@@ -136,7 +136,12 @@ pub enum Failure<'a> {
     /// A session with the mailbox failed.
     Source(&'a crate::source::Error),
     /// A sink deferred or rejected.
-    Sink(&'a crate::sink::Error),
+    Sink {
+        /// Its name in the spec.
+        name: &'a str,
+        /// What happened.
+        error: &'a crate::sink::Error,
+    },
     /// A bound of the cursor is reached.
     Full(crate::cursor::Full),
     /// The stored cursor cannot be read; the text is its store's.
@@ -162,7 +167,7 @@ pub struct Context<'a> {
     pub secret_looks_like_guid: bool,
     /// This mailbox was collected from before, with this client id.
     pub worked_before: bool,
-    /// The folder at work, UTF-8.
+    /// The folder at work, UTF-8; after [`crate::source::Step::Settle`] the one that messages are moved to.
     pub folder: &'a str,
     /// Where tokens come from, a URL.
     pub authority: &'a str,
@@ -230,7 +235,7 @@ pub fn find(failure: &Failure<'_>, context: &Context<'_>, language: Language) ->
         Failure::Token(error) => token::refused(error, context),
         Failure::Claims(claims) => token::claims(claims, context),
         Failure::Source(error) => mailbox::failed(error, context),
-        Failure::Sink(error) => sink::failed(error),
+        Failure::Sink { error, .. } => sink::failed(error),
         Failure::Full(full) => Saying::CursorFull { full },
         Failure::Unreadable(text) => Saying::CursorUnreadable { text },
     };
@@ -240,10 +245,16 @@ pub fn find(failure: &Failure<'_>, context: &Context<'_>, language: Language) ->
         // The session's last word may be that the sinks stopped it.
         Failure::Source(_) if reason == Reason::SinkUnavailable => Condition::SinkReady,
         Failure::Source(_) => Condition::MailboxAccessible,
-        Failure::Sink(_) => Condition::SinkReady,
+        Failure::Sink { .. } => Condition::SinkReady,
         Failure::Full(_) | Failure::Unreadable(_) => Condition::Ready,
     };
-    let message = bounded(&text(&saying, context, language), LONGEST_MESSAGE);
+    let message = text(&saying, context, language);
+    let message = match (*failure, language) {
+        (Failure::Sink { name, .. }, Language::En) => format!("Sink {name}: {message}"),
+        (Failure::Sink { name, .. }, Language::Fr) => format!("Destination {name} : {message}"),
+        _ => message,
+    };
+    let message = bounded(&message, LONGEST_MESSAGE);
     Finding { diagnosis: Diagnosis { condition, reason, message, retry }, step, confidence }
 }
 

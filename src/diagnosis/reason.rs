@@ -118,6 +118,10 @@ reasons! {
     AuthenticationRefused,
     /// No such folder.
     FolderNotFound,
+    /// Settling is wanted, and the folder may only be read.
+    FolderReadOnly,
+    /// The server lacks what the settling that is wanted needs.
+    SettlingNotSupported,
     /// The mailbox has more messages than POP3's memory holds.
     MailboxTooLargeForPOP3,
     /// Exchange asks to wait.
@@ -194,6 +198,8 @@ impl Reason {
             | Self::AccessMissingOrProtocolDisabled
             | Self::AuthenticationRefused
             | Self::FolderNotFound
+            | Self::FolderReadOnly
+            | Self::SettlingNotSupported
             | Self::MailboxTooLargeForPOP3
             | Self::Throttled
             | Self::ConnectionFailed
@@ -254,6 +260,8 @@ impl Reason {
             | Self::AccessMissingOrProtocolDisabled
             | Self::AuthenticationRefused
             | Self::FolderNotFound
+            | Self::FolderReadOnly
+            | Self::SettlingNotSupported
             | Self::MailboxTooLargeForPOP3
             | Self::SinkAddressNotAllowed
             | Self::SinkAuthenticationFailed
@@ -281,6 +289,8 @@ impl Reason {
             | Self::ApplicationDisabled
             | Self::ConditionalAccessBlocked
             | Self::FolderNotFound
+            | Self::FolderReadOnly
+            | Self::SettlingNotSupported
             | Self::MailboxTooLargeForPOP3
             | Self::QuarantineFull
             | Self::SettleBacklogFull

@@ -88,6 +88,13 @@ pub fn meaning(reason: Reason, language: Language) -> &'static str {
             "Exchange refuse la connexion à cette boîte, bien que le jeton soit bon.",
         ),
         Reason::FolderNotFound => ("The mailbox has no such folder.", "La boîte n'a pas ce dossier."),
+        Reason::FolderReadOnly => (
+            "spec.afterDelivery would change the folder, which the app may only read.",
+            "spec.afterDelivery doit modifier le dossier, que l'application peut seulement lire.",
+        ),
+        Reason::SettlingNotSupported => {
+            ("The server lacks what spec.afterDelivery needs.", "Le serveur n'offre pas ce dont spec.afterDelivery a besoin.")
+        }
         Reason::MailboxTooLargeForPOP3 => (
             "The mailbox holds more messages than can be kept track of over POP3.",
             "La boîte contient plus de messages que POP3 ne permet d'en suivre.",

@@ -1,9 +1,11 @@
 //! The meanings that facts can have, one variant each; `table` says what follows from each, `english` and `french` put it into words.
 //! Pure: no I/O, no clock.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::cursor::Full;
+use crate::source::Extension;
 
 /// Defines the meanings, and one of each with its fields filled in as a page of documentation shows them.
 macro_rules! sayings {
@@ -64,6 +66,10 @@ sayings! {
     Throttled { wait: Option<Duration> = None },
     TokenRanOut,
     FolderMissing,
+    /// The folder that `afterDelivery` moves into.
+    TargetMissing,
+    FolderReadOnly,
+    SettlingUnsupported { extension: Extension = Extension::UidPlus },
     MailboxUnreachable { text: &'a str = "…" },
     TlsFailed { text: &'a str = "…" },
     ConnectionBroke { text: &'a str = "…" },
@@ -83,6 +89,13 @@ sayings! {
     SinkCrowded { path: &'a str = "…", limit: usize = 100_000 },
     SinkGone,
     SinkSlow,
+    SpoolFull { quota: u64 = 1 << 30 },
+    SinkAddressNotAllowed { host: &'a str = "ged.example", address: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7)), port: u16 = 443 },
+    SinkAuthenticationRefused { code: u16 = 401 },
+    SinkRefuses { code: u16 = 422 },
+    SinkRefusesAll { code: Option<u16> = Some(403) },
+    SinkUnfit { what: &'a str = "…" },
+    SinkUnavailable { step: &'a str = "…", code: Option<u16> = Some(503), text: &'a str = "…", wait: Option<Duration> = None },
     CursorFull { full: Full = Full::Quarantined },
     CursorUnreadable { text: &'a str = "…" },
 }

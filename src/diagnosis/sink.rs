@@ -25,6 +25,15 @@ pub(super) fn failed(error: &Error) -> Saying<'_> {
         }
         Error::NotADirectory { path } => Saying::SinkNotADirectory { path },
         Error::SurveyTooLarge { path, limit } => Saying::SinkCrowded { path, limit: *limit },
+        Error::SpoolFull { quota, .. } => Saying::SpoolFull { quota: *quota },
+        Error::AddressNotAllowed { host, address, port } => Saying::SinkAddressNotAllowed { host, address: *address, port: *port },
+        Error::AuthenticationRefused { code } => Saying::SinkAuthenticationRefused { code: *code },
+        Error::Rejected { code } => Saying::SinkRefuses { code: *code },
+        Error::Unfit { what } => Saying::SinkUnfit { what },
+        Error::RefusesAll { last } => {
+            Saying::SinkRefusesAll { code: if let Error::Rejected { code } = **last { Some(code) } else { None } }
+        }
+        Error::Unavailable { step, code, text, retry_after } => Saying::SinkUnavailable { step, code: *code, text, wait: *retry_after },
         Error::Gone => Saying::SinkGone,
         Error::Timeout => Saying::SinkSlow,
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::saying::Saying;
 use super::{Reason, Retry, SetupStep};
+use crate::cursor::Full;
 
 /// How sure a diagnosis is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,17 +102,28 @@ pub(super) fn row(saying: &Saying<'_>) -> Row {
         | Saying::ServerClosed
         | Saying::NotUnderstood { .. }
         | Saying::SessionGivenUp => step(0, Reason::ConnectionFailed, Medium, SetupStep::ExchangeReachable, BACK_OFF),
-        Saying::FolderMissing => {
+        Saying::FolderMissing | Saying::TargetMissing => {
             step(0, Reason::FolderNotFound, High, SetupStep::Folder, Retry::Slow { every: Duration::from_secs(15 * 60) })
+        }
+        Saying::FolderReadOnly => step(0, Reason::FolderReadOnly, High, SetupStep::MailboxAccess, SLOWLY),
+        Saying::SettlingUnsupported { .. } => {
+            step(0, Reason::SettlingNotSupported, High, SetupStep::Folder, Retry::Slow { every: Duration::from_secs(15 * 60) })
         }
         Saying::SinkFull { .. } | Saying::SinkReadOnly { .. } | Saying::SinkFailed { .. } | Saying::SinkGone | Saying::SinkSlow => {
             step(0, Reason::SinkUnavailable, High, SetupStep::Sink, BACK_OFF)
         }
         // Waiting does not help; a person must.
-        Saying::SinkForbidden { .. } | Saying::SinkNotADirectory { .. } | Saying::SinkCrowded { .. } => {
-            step(0, Reason::SinkRejects, High, SetupStep::Sink, SLOWLY)
-        }
-        Saying::SinksTakeNoMore => step(0, Reason::SinkUnavailable, High, SetupStep::Sink, BACK_OFF),
+        Saying::SinkForbidden { .. }
+        | Saying::SinkNotADirectory { .. }
+        | Saying::SinkCrowded { .. }
+        | Saying::SinkRefuses { .. }
+        | Saying::SinkRefusesAll { .. }
+        | Saying::SinkUnfit { .. } => step(0, Reason::SinkRejects, High, SetupStep::Sink, SLOWLY),
+        Saying::SinkAddressNotAllowed { .. } => step(0, Reason::SinkAddressNotAllowed, High, SetupStep::Sink, SLOWLY),
+        Saying::SinkAuthenticationRefused { .. } => step(0, Reason::SinkAuthenticationFailed, High, SetupStep::Sink, SLOWLY),
+        Saying::SinkUnavailable { wait, .. } => step(0, Reason::SinkUnavailable, High, SetupStep::Sink, Retry::BackOff { at_least: *wait }),
+        Saying::SpoolFull { .. } | Saying::SinksTakeNoMore => step(0, Reason::SinkUnavailable, High, SetupStep::Sink, BACK_OFF),
+        Saying::CursorFull { full: Full::Unsettled } => other(Reason::SettleBacklogFull, SLOWLY),
         Saying::CursorFull { .. } => other(Reason::QuarantineFull, SLOWLY),
         Saying::CursorUnreadable { .. } => other(Reason::CursorUnreadable, SLOWLY),
     }

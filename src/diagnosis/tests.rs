@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::entra::{Claims, Error as Token};
 use crate::sink::Error as Sink;
-use crate::source::{Error as Source, Refusal, Step};
+use crate::source::{Error as Source, Extension, Refusal, Step};
 
 const APP: &str = "11111111-2222-3333-4444-555555555555";
 const OBJECT: &str = "99999999-8888-7777-6666-555555555555";
@@ -278,6 +278,19 @@ fn what_exchange_refuses_means_what_its_place_and_history_say() {
             "no folder 'Factures/À traiter'",
         ),
         (0, said(Step::Open, No, "Factures/A traiter doesn't exist."), filed, Reason::FolderNotFound, slow(15), "spec.folders"),
+        // RFC 9051 section 6.3.12's code; Exchange's words.
+        (
+            0,
+            Source::Refused { step: Step::Settle, refusal: No, code: Some("TRYCREATE".into()), text: "x".into() },
+            Context { folder: "Traités", ..never },
+            Reason::FolderNotFound,
+            slow(15),
+            "no folder 'Traités', into which spec.afterDelivery moves mail. Make the folder",
+        ),
+        (0, said(Step::Settle, Bad, "Command Error. 12"), never, Reason::ConnectionFailed, back_off(None), "Command Error"),
+        (0, Source::ReadOnly, never, Reason::FolderReadOnly, slow(5), "Add-MailboxPermission -Identity factures@contoso.fr"),
+        (0, Source::Unsupported(Extension::UidPlus), never, Reason::SettlingNotSupported, slow(15), "does not offer UIDPLUS"),
+        (0, Source::Unsupported(Extension::Move), never, Reason::SettlingNotSupported, slow(15), "afterDelivery: {action: Delete}"),
         (0, said(Step::Open, No, "INBOX doesn't exist."), never, Reason::ConnectionFailed, back_off(None), "doesn't exist"),
         (
             0,
@@ -481,10 +494,38 @@ fn a_sink_that_waiting_does_not_cure_is_told_apart_from_one_that_is_busy() {
         (Sink::NotADirectory { path: "ns/factures".into() }, Reason::SinkRejects, slow(5), "'ns/factures' is not a plain directory"),
         (Sink::Gone, Reason::SinkUnavailable, back_off(None), "ended"),
         (Sink::Timeout, Reason::SinkUnavailable, back_off(None), "in time"),
+        (Sink::SpoolFull { wanted: 1, quota: 2 }, Reason::SinkUnavailable, back_off(None), "--spool-bytes"),
+        (
+            Sink::AddressNotAllowed { host: "ged.local".into(), address: [10, 0, 0, 7].into(), port: 8443 },
+            Reason::SinkAddressNotAllowed,
+            slow(5),
+            "--set 'sinks.allowCIDRs={10.0.0.7/32}' --set 'sinks.allowPorts={8443}'",
+        ),
+        (Sink::AuthenticationRefused { code: 401 }, Reason::SinkAuthenticationFailed, slow(5), "secretRef"),
+        (Sink::Rejected { code: 413 }, Reason::SinkRejects, slow(5), "code 413"),
+        (
+            Sink::RefusesAll { last: std::sync::Arc::new(Sink::Rejected { code: 403 }) },
+            Reason::SinkRejects,
+            slow(5),
+            "message after message (code 403)",
+        ),
+        (Sink::Unfit { what: "a bare CR or LF" }, Reason::SinkRejects, slow(5), "bare CR"),
+        (
+            Sink::Unavailable { step: "POST", code: Some(503), text: String::new(), retry_after: Some(Duration::from_secs(60)) },
+            Reason::SinkUnavailable,
+            back_off(Some(60)),
+            "code 503",
+        ),
+        (
+            Sink::Unavailable { step: "connect", code: None, text: "Connection refused".into(), retry_after: None },
+            Reason::SinkUnavailable,
+            back_off(None),
+            "Connection refused",
+        ),
     ] {
-        let diagnosis = diagnose(&Failure::Sink(&error), &context());
+        let diagnosis = diagnose(&Failure::Sink { name: "drop", error: &error }, &context());
         assert_eq!((diagnosis.condition, diagnosis.reason, diagnosis.retry), (Condition::SinkReady, reason, retry), "{error}");
-        assert!(diagnosis.message.contains(remedy), "{error}: {}", diagnosis.message);
+        assert!(diagnosis.message.starts_with("Sink drop: ") && diagnosis.message.contains(remedy), "{error}: {}", diagnosis.message);
     }
 }
 
@@ -555,7 +596,7 @@ fn a_message_is_bounded_and_in_one_line() {
         Failure::Source(&said(Step::List, Refusal::No, &long)),
         Failure::Source(&Source::Connection { step: Step::Tls, text: long.clone() }),
         Failure::Token(&aadsts(None, &long)),
-        Failure::Sink(&Sink::NotADirectory { path: long.clone() }),
+        Failure::Sink { name: "drop", error: &Sink::NotADirectory { path: long.clone() } },
         Failure::Claims(&claims(&long, None, false)),
     ] {
         let context = Context { mailbox: &long, ..context() };
@@ -607,7 +648,12 @@ fn the_reasons_are_those_of_the_api_and_behave_as_it_says() {
             Some(3_600),
             &["ServicePrincipalNotRegistered", "AccessMissingOrProtocolDisabled", "AuthenticationRefused"],
         ),
-        (Condition::MailboxAccessible, Status::False, Some(0), &["FolderNotFound", "MailboxTooLargeForPOP3"]),
+        (
+            Condition::MailboxAccessible,
+            Status::False,
+            Some(0),
+            &["FolderNotFound", "FolderReadOnly", "SettlingNotSupported", "MailboxTooLargeForPOP3"],
+        ),
         (Condition::MailboxAccessible, Status::Unknown, None, &["Throttled", "ConnectionFailed", "RefusedAfterSuccess"]),
         (Condition::SinkReady, Status::False, Some(120), &["SinkAddressNotAllowed", "SinkAuthenticationFailed", "SinkRejects"]),
         (Condition::SinkReady, Status::False, None, &["SinkUnavailable"]),

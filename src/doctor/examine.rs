@@ -15,7 +15,7 @@ use crate::entra::{self, Claims, Token};
 use crate::sink::file::FileSink;
 use crate::sink::{self, Sink};
 use crate::source::imap::Exchange;
-use crate::source::{self, Source, Step};
+use crate::source::{self, Access, Source, Step};
 
 /// The application permission that IMAP needs.
 const ROLE: &str = "IMAP.AccessAsApp";
@@ -146,7 +146,7 @@ impl Examination<'_> {
                     }
                 },
             };
-            match open.open(folder).await {
+            match open.open(folder, Access::Examine).await {
                 Ok(opened) => {
                     if let Some(line) = self.list.line(SetupStep::Folder, Some(folder)) {
                         line.state = State::Ok;
@@ -186,7 +186,11 @@ impl Examination<'_> {
         let unreachable = match error {
             source::Error::Connection { step, .. } | source::Error::Protocol { step, .. } => early(step),
             source::Error::Timeout(step) | source::Error::Closed(step) => early(step),
-            source::Error::Refused { .. } | source::Error::HalfUsed | source::Error::Stopped => false,
+            source::Error::Refused { .. }
+            | source::Error::ReadOnly
+            | source::Error::Unsupported(_)
+            | source::Error::HalfUsed
+            | source::Error::Stopped => false,
         };
         if step > SetupStep::ExchangeReachable {
             self.list.mark(SetupStep::ExchangeReachable, SetupStep::ServicePrincipal, State::Ok, &Evidence::ExchangeAnswered);
@@ -223,7 +227,7 @@ impl Examination<'_> {
                 }
             }
             Err(error) => {
-                let finding = self.find(&Failure::Sink(&error), "INBOX");
+                let finding = self.find(&Failure::Sink { name: &sink.name, error: &error }, "INBOX");
                 self.fail(SetupStep::Sink, Some(&sink.name), State::Failed, finding, Evidence::sink(&error));
             }
         }

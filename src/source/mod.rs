@@ -24,6 +24,27 @@ pub struct Opened {
     pub read_only: bool,
 }
 
+/// How a folder is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing in it can be changed, by nobody's mistake (IMAP: EXAMINE). Where mail is kept.
+    Examine,
+    /// For reading and settling (IMAP: SELECT). A server that nevertheless opens it read-only says so in [`Opened::read_only`]:
+    /// reading works, settling is refused with [`Error::ReadOnly`].
+    Select,
+}
+
+/// What becomes of a message in the mailbox once every sink has it and that is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// Marked as read.
+    MarkSeen,
+    /// Moved to this folder (a UTF-8 name), which must exist: nobody here creates folders.
+    Move(String),
+    /// Removed for good.
+    Delete,
+}
+
 /// What is known of a message besides its bytes, once its FETCH response has closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -87,12 +108,19 @@ pub enum Wake {
 /// Every future either ends or is dropped; after an error, or after one was dropped before its end, the session refuses every further
 /// call with [`Error::HalfUsed`] (law 7). Every network wait has a deadline of its own.
 pub trait Source: Send {
-    /// Opens `folder` (a UTF-8 name) for reading, without changing anything in it.
-    fn open(&mut self, folder: &str) -> impl Future<Output = Result<Opened, Error>> + Send;
+    /// Opens `folder` (a UTF-8 name), without changing anything in it.
+    fn open(&mut self, folder: &str, access: Access) -> impl Future<Output = Result<Opened, Error>> + Send;
     /// The UIDs that exist in `low..=high` of the opened folder. Complete, or an error.
     fn list(&mut self, low: u32, high: u32) -> impl Future<Output = Result<UidSet, Error>> + Send;
     /// Fetches the messages of `uids` into `intake` and ends with the server's tagged OK. What was not given to `intake` by then is owed.
     fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Asks the server to settle `uids` of the opened folder, and no other message; those that are gone are passed over. `Ok` is what the
+    /// server answered and no proof: ask [`Source::unsettled`], or a later session. The caller has recorded them as delivered before
+    /// (law 3), and has no fetch under way.
+    fn settle(&mut self, uids: &UidSet, how: &Settle) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Those of `uids` that a listing made now still shows as not settled: they lie in the folder, and for [`Settle::MarkSeen`] are unread.
+    /// A protocol that settles at the end of its session gives all of them until then.
+    fn unsettled(&mut self, uids: &UidSet, how: &Settle) -> impl Future<Output = Result<UidSet, Error>> + Send;
     /// Waits for new mail in the opened folder, `max` at most, or until `interrupt` resolves. Mail announced in any reply since the last
     /// `list` up to `u32::MAX` makes it return at once.
     fn wait(&mut self, max: Duration, interrupt: impl Future<Output = ()> + Send) -> impl Future<Output = Result<Wake, Error>> + Send;
@@ -119,8 +147,28 @@ pub enum Step {
     List,
     /// UID FETCH.
     Fetch,
+    /// UID MOVE, UID STORE, UID EXPUNGE, and CAPABILITY before them.
+    Settle,
     /// IDLE.
     Wait,
+}
+
+/// A part of IMAP that a server may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// RFC 6851: a move that is one step.
+    Move,
+    /// RFC 4315: UID EXPUNGE. Without it deleting would also remove what others have marked as deleted.
+    UidPlus,
+}
+
+impl std::fmt::Display for Extension {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Move => "MOVE",
+            Self::UidPlus => "UIDPLUS",
+        })
+    }
 }
 
 /// How a server refused: the tagged answer's kind.
@@ -171,6 +219,12 @@ pub enum Error {
         /// Our words.
         what: &'static str,
     },
+    /// Settling is wanted, and the server opens the folder for reading only.
+    #[error("the folder was opened read-only")]
+    ReadOnly,
+    /// Settling needs an extension that the server does not have; nothing was changed.
+    #[error("the server does not offer {0}")]
+    Unsupported(Extension),
     /// The session had failed before.
     #[error("the session was already given up")]
     HalfUsed,

@@ -28,6 +28,10 @@ enum Command {
     Fuzz(command::fuzz::Arguments),
     /// Writes the CRDs of the code to crds/ and into the chart
     Crds,
+    /// Writes the pages of docs/ that are made from the code
+    Docs,
+    /// A tenant in a box in which a step of the set-up was missed, and what `check` says of it
+    Rehearse(command::rehearse::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
         Command::BenchLimit(arguments) => command::bench::limit(&arguments),
         Command::Fuzz(arguments) => command::fuzz::fuzz(&arguments),
         Command::Crds => command::crds::crds(),
+        Command::Docs => command::docs::docs(),
+        Command::Rehearse(arguments) => command::rehearse::rehearse(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,11 +19,13 @@ use crate::{root, say};
 const KUBERNETES: &str = "1.37.2";
 const CALLED_BY_NAME: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
 /// Debian's packages for the tests, and the program by which each is known.
-const DEBIAN: [(&str, &str); 4] = [
+const DEBIAN: [(&str, &str); 6] = [
     ("dovecot-core", "/usr/sbin/dovecot"),
     ("dovecot-imapd", "/usr/lib/dovecot/imap"),
     ("e2fsprogs", "/usr/sbin/mkfs.ext4"),
     ("strace", "/usr/bin/strace"),
+    ("hunspell", "/usr/bin/hunspell"),
+    ("hunspell-fr", "/usr/share/hunspell/fr.dic"),
 ];
 
 /// Where the programs are.
@@ -185,7 +187,8 @@ pub fn ensure_debian_packages() -> anyhow::Result<()> {
     let names = missing.join(" ");
     if !Path::new("/usr/bin/apt-get").is_file() {
         bail!(
-            "the tests start a real Dovecot and strace: install them (on Debian 12 the packages {names}), with their programs where Debian puts them"
+            "the tests start a real Dovecot, strace and hunspell: install them (on Debian 12 the packages {names}), with their programs where \
+             Debian puts them"
         );
     }
     let root = rustix::process::getuid().is_root();

@@ -8,6 +8,10 @@ use super::{
     DEFAULT_INTERVAL, DEFAULT_MAX_MESSAGE_BYTES, Error, INBOX, LONGEST_INTERVAL, SHORTEST_INTERVAL, not_built, plainly_wrong, wrong,
 };
 use crate::api::{self, MailboxCollectorSpec};
+use crate::source::Settle;
+
+/// Longest name of a folder, in bytes, as in the schema.
+const LONGEST_FOLDER: usize = 512;
 
 pub(super) fn protocol(spec: &MailboxCollectorSpec) -> Result<(), Error> {
     match spec.protocol.as_deref() {
@@ -58,13 +62,50 @@ pub(super) fn selection(spec: &MailboxCollectorSpec) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn after_delivery(spec: &MailboxCollectorSpec) -> Result<(), Error> {
-    const WAY_OUT: &str = "write afterDelivery: {action: Keep}, or remove the field";
-    let Some(after) = &spec.after_delivery else { return Ok(()) };
-    match (after.action.as_deref(), &after.folder) {
-        (None | Some("Keep"), None) => Ok(()),
-        (None | Some("Keep"), Some(_)) => Err(plainly_wrong("spec.afterDelivery.folder", "belongs to Move alone", WAY_OUT)),
-        (Some(action @ ("MarkSeen" | "Move" | "Delete")), _) => Err(not_built(format!("spec.afterDelivery.action: {action}"), WAY_OUT)),
-        (Some(other), _) => Err(wrong("spec.afterDelivery.action", Excerpt(other), "is not an action", WAY_OUT)),
+/// What becomes of delivered messages; `None`: they are kept.
+pub(super) fn after_delivery(spec: &MailboxCollectorSpec) -> Result<Option<Settle>, Error> {
+    const WAY_OUT: &str = "write afterDelivery: {action: Keep}, MarkSeen, Delete, or {action: Move, folder: Archive}";
+    const FOLDER: &str = "spec.afterDelivery.folder";
+    let Some(after) = &spec.after_delivery else { return Ok(None) };
+    let settle = match after.action.as_deref() {
+        None | Some("Keep") => None,
+        Some("MarkSeen") => Some(Settle::MarkSeen),
+        Some("Delete") => Some(Settle::Delete),
+        Some("Move") => {
+            let Some(target) = &after.folder else { return Err(plainly_wrong(FOLDER, "is missing, and Move needs it", WAY_OUT)) };
+            return target_folder(spec, target).map(|()| Some(Settle::Move(target.clone())));
+        }
+        Some(other) => return Err(wrong("spec.afterDelivery.action", Excerpt(other), "is not an action", WAY_OUT)),
+    };
+    if after.folder.is_some() {
+        return Err(plainly_wrong(FOLDER, "belongs to Move alone", WAY_OUT));
     }
+    Ok(settle)
+}
+
+/// Mail that is moved into a collected folder would be collected again there, for ever.
+fn target_folder(spec: &MailboxCollectorSpec, target: &str) -> Result<(), Error> {
+    const FIELD: &str = "spec.afterDelivery.folder";
+    let levels_are_named = target.split('/').all(|level| !level.trim().is_empty());
+    if target.len() > LONGEST_FOLDER || !levels_are_named || target.chars().any(char::is_control) {
+        const NAME: &str = "write a folder's name as the mailbox shows it, with / between levels, for example Archive or Invoices/Done";
+        return Err(wrong(FIELD, Excerpt(target), "is not a folder's name", NAME));
+    }
+    let named = spec.folders.as_deref().unwrap_or_default();
+    let collected =
+        if named.is_empty() { same_folder(target, INBOX) } else { named.iter().any(|folder| same_folder(target, &folder.name)) };
+    if collected {
+        return Err(wrong(
+            FIELD,
+            Excerpt(target),
+            "is collected itself: what is moved there would be collected again",
+            "name another folder",
+        ));
+    }
+    Ok(())
+}
+
+/// INBOX is the one folder name without case (RFC 9051 section 5.1).
+pub(super) fn same_folder(one: &str, other: &str) -> bool {
+    one == other || one.eq_ignore_ascii_case(INBOX) && other.eq_ignore_ascii_case(INBOX)
 }

@@ -28,7 +28,7 @@ use self::disk::{Disk, Kernel};
 use self::survey::{Original, Survey};
 use self::syncer::Syncer;
 use self::writer::{Batch, Command, PartFile, Writer};
-use super::{Body, Delivery, Error, Identity, Outcome, Receipt, Sink};
+use super::{Body, Copies, Delivery, Error, Identity, Outcome, OwnParts, Promise, Receipt, Sink};
 
 /// What a file's name ends with.
 pub const EXTENSION: &str = ".eml";
@@ -159,7 +159,7 @@ impl FileSink {
         let count = deliveries.len();
         let bytes = deliveries.iter().map(|delivery| match &delivery.body {
             Body::Memory(bytes) => bytes.len().max(QUEUE_MINIMUM),
-            Body::Part(_) => QUEUE_MINIMUM,
+            Body::Part(_) | Body::Spooled(_) => QUEUE_MINIMUM,
         });
         match self.room(bytes.fold(0, usize::saturating_add)).await {
             // When the writer has ended, the reply goes with the command and the receipt says `Gone`.
@@ -177,6 +177,10 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
+    fn promise(&self) -> Promise {
+        Promise::OneEffect
+    }
+
     fn deliver(&self, batch: Vec<Delivery>) -> BoxFuture<'_, Receipt> {
         Box::pin(async move {
             let (reply, receipt) = oneshot::channel();
@@ -195,6 +199,20 @@ impl Sink for FileSink {
         Box::pin(std::future::ready(()))
     }
 
+    fn probe(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move { self.ask(|reply| Command::Probe { directory: self.directory.clone(), reply }).await? })
+    }
+
+    fn own_parts(&self) -> Option<&dyn OwnParts> {
+        Some(self)
+    }
+
+    fn copies(&self) -> Option<&dyn Copies> {
+        Some(self)
+    }
+}
+
+impl OwnParts for FileSink {
     fn part(&self, _length: u64) -> BoxFuture<'_, Result<Part, Error>> {
         Box::pin(async move {
             let file = self.ask(|reply| Command::OpenPart { directory: self.directory.clone(), reply }).await??;
@@ -210,6 +228,12 @@ impl Sink for FileSink {
             self.send(Command::Append { part: part.file.clone(), bytes, room })
         })
     }
+}
+
+impl Copies for FileSink {
+    fn survey(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(async move { Ok(self.survey_now().await?.len() as u64) })
+    }
 
     fn identical<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Result<Vec<[u8; 8]>, Error>> {
         Box::pin(async move {
@@ -224,6 +248,7 @@ impl Sink for FileSink {
             }
             let original = match &delivery.body {
                 Body::Memory(bytes) => Original::Memory(bytes.clone()),
+                Body::Spooled(spooled) => Original::Spooled(spooled.clone()),
                 Body::Part(part) => {
                     self.ask(Command::Barrier).await?;
                     part.file.check()?;
@@ -233,14 +258,6 @@ impl Sink for FileSink {
             let (shared, directory) = (self.shared.clone(), self.directory.clone());
             off_thread(move || survey::identical(shared.root.as_fd(), &directory, &candidates, &original)).await
         })
-    }
-
-    fn survey(&self) -> BoxFuture<'_, Result<u64, Error>> {
-        Box::pin(async move { Ok(self.survey_now().await?.len() as u64) })
-    }
-
-    fn probe(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move { self.ask(|reply| Command::Probe { directory: self.directory.clone(), reply }).await? })
     }
 }
 

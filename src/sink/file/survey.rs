@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::directory::{Directory, Missing, io_error};
 use super::writer::PartFile;
 use super::{EXTENSION, file_name};
-use crate::sink::{Error, Identity};
+use crate::sink::{Error, Identity, Spooled};
 
 /// Names kept: 16 bytes each. Beyond, the survey is refused.
 const SURVEY_LIMIT: usize = 1_000_000;
@@ -58,6 +58,7 @@ impl Survey {
 pub(super) enum Original {
     Memory(Bytes),
     Part(Arc<PartFile>),
+    Spooled(Spooled),
 }
 
 /// The placement halves of those `candidates` in `path` whose bytes are those of `original`.
@@ -99,6 +100,7 @@ fn compare(file: &OwnedFd, original: &Original) -> rustix::io::Result<bool> {
     let length = match original {
         Original::Memory(bytes) => bytes.len() as u64,
         Original::Part(part) => fs::fstat(&part.hidden.file)?.st_size as u64,
+        Original::Spooled(spooled) => spooled.length(),
     };
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size as u64 != length {
         return Ok(false);
@@ -114,6 +116,11 @@ fn compare(file: &OwnedFd, original: &Original) -> rustix::io::Result<bool> {
             Original::Part(part) => {
                 ours.resize(COMPARE_BYTES, 0);
                 let read = read_at(part.hidden.file.as_fd(), &mut ours, at)?;
+                ours.get(..read) == Some(theirs)
+            }
+            Original::Spooled(spooled) => {
+                ours.resize(COMPARE_BYTES, 0);
+                let read = spooled.read_blocking(at, &mut ours).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
                 ours.get(..read) == Some(theirs)
             }
         };

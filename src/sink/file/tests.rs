@@ -43,6 +43,7 @@ macro_rules! conforms {
 conforms! {
     accepted_means_visible_with_exact_bytes
     a_long_message_arrives_whole_by_parts
+    a_long_message_arrives_whole_from_the_spool
     the_same_identity_has_one_effect
     equal_bytes_at_two_placements_are_two_messages
     what_is_dropped_half_way_leaves_nothing

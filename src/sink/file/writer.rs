@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::directory::{Directory, Hidden, Missing, io_error};
 use super::disk::Disk;
-use crate::sink::{Body, Delivery, Error, Identity, Outcome};
+use crate::sink::{Body, Delivery, Error, Identity, Outcome, Spooled, spool};
 
 /// Messages of a batch.
 pub(super) const BATCH_MESSAGES: usize = 1_000;
@@ -257,10 +257,7 @@ impl Writer {
                 directory = directory.and_then(|_| self.directory(path));
             }
             let Delivery { identity, body, .. } = delivery;
-            let length = match &body {
-                Body::Memory(bytes) => bytes.len() as u64,
-                Body::Part(part) => part.length,
-            };
+            let length = body.length();
             let state = match &directory {
                 Err(error) => State::Failed(Outcome::Deferred(error.clone())),
                 Ok(index) => self.write_one(*index, body).unwrap_or_else(State::Failed),
@@ -294,7 +291,29 @@ impl Writer {
                     Err(error) => Err(outcome(error, Arc::new(io_error("write in", &directory.path, error)))),
                 }
             }
+            Body::Spooled(spooled) => {
+                let directory = self.batch.directories.get(index).ok_or_else(|| deferred(Error::Gone))?;
+                let hidden = directory.hide(&*self.disk).map_err(deferred)?;
+                match self.copy(&hidden, &spooled) {
+                    Ok(()) => Ok(State::Written(hidden)),
+                    Err(error) => Err(outcome(error, Arc::new(io_error("write in", &directory.path, error)))),
+                }
+            }
         }
+    }
+
+    fn copy(&self, hidden: &Hidden, spooled: &Spooled) -> rustix::io::Result<()> {
+        let mut buffer = vec![0; spool::READ];
+        let mut at = 0;
+        while at < spooled.length() {
+            let read = spooled.read_blocking(at, &mut buffer).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+            if read == 0 {
+                return Err(Errno::IO);
+            }
+            self.disk.write(hidden.file.as_fd(), buffer.get(..read).unwrap_or_default())?;
+            at += read as u64;
+        }
+        Ok(())
     }
 
     /// The batch's index of the directory at `path`, opened before the first write into it.

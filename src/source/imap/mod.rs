@@ -1,7 +1,8 @@
-//! Mail by IMAP (RFC 3501, RFC 9051) from Exchange Online, app-only by XOAUTH2. Read-only here: EXAMINE, UID SEARCH, UID FETCH, IDLE.
+//! Mail by IMAP (RFC 3501, RFC 9051) from Exchange Online, app-only by XOAUTH2: EXAMINE or SELECT, UID SEARCH, UID FETCH, IDLE, and
+//! to settle UID MOVE, UID STORE, UID EXPUNGE.
 //!
 //! How bytes come in: TLS → `tap` (with `splitter`, `line` and `reply`, all pure: bounds, rewrites, long bodies out of the way)
-//! → async-imap (framing and parsing) → `wire` (deadlines, tagged answers, what ends a session) → `session`, `fetch`, `idle`.
+//! → async-imap (framing and parsing) → `wire` (deadlines, tagged answers, what ends a session) → `session`, `fetch`, `settle`, `idle`.
 //!
 //! It leaves alone: what a refusal means (`diagnosis`), which UIDs to ask for (`cursor`), where bytes go ([`super::Intake`]).
 
@@ -14,6 +15,7 @@ mod line;
 mod reply;
 mod sasl;
 mod session;
+mod settle;
 mod splitter;
 mod tap;
 mod text;

@@ -8,9 +8,9 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 
 use super::wire::{Reply, Transport, Wire};
-use super::{fetch, idle, sasl, text};
+use super::{fetch, idle, sasl, settle, text};
 use crate::cursor::UidSet;
-use crate::source::{Error, Intake, Opened, Refusal, Source, Step, Wake};
+use crate::source::{Access, Error, Intake, Opened, Refusal, Settle, Source, Step, Wake};
 
 /// How long a good-bye may take.
 const GOOD_BYE: Duration = Duration::from_secs(2);
@@ -20,6 +20,7 @@ pub struct Session<S: Transport> {
     wire: Wire<S>,
     /// A call began and has not ended well: whatever the server sends next may belong to it.
     half_used: bool,
+    settling: settle::State,
 }
 
 impl<S: Transport> Session<S> {
@@ -43,7 +44,7 @@ impl<S: Transport> Session<S> {
         sasl::authenticate(&mut wire, mailbox, token, initial_response).await?;
         wire.command(Step::Probe, r#"LIST "" """#).await?;
         wire.answer(Step::Probe, |_| {}).await?.accepted(Step::Probe)?;
-        Ok(Self { wire, half_used: false })
+        Ok(Self { wire, half_used: false, settling: settle::State::default() })
     }
 
     fn begin(&mut self) -> Result<&mut Wire<S>, Error> {
@@ -60,9 +61,10 @@ impl<S: Transport> Session<S> {
 }
 
 impl<S: Transport> Source for Session<S> {
-    async fn open(&mut self, folder: &str) -> Result<Opened, Error> {
+    async fn open(&mut self, folder: &str, access: Access) -> Result<Opened, Error> {
         let wire = self.begin()?;
-        let outcome = examine(wire, folder).await;
+        let outcome = open(wire, folder, access).await;
+        self.settling.read_only = outcome.as_ref().map_or(true, |opened| opened.read_only);
         self.ended(outcome)
     }
 
@@ -75,6 +77,18 @@ impl<S: Transport> Source for Session<S> {
     async fn fetch<I: Intake>(&mut self, uids: &UidSet, intake: &mut I) -> Result<(), Error> {
         let wire = self.begin()?;
         let outcome = fetch::fetch(wire, uids, intake).await;
+        self.ended(outcome)
+    }
+
+    async fn settle(&mut self, uids: &UidSet, how: &Settle) -> Result<(), Error> {
+        self.begin()?;
+        let outcome = settle::settle(&mut self.wire, &mut self.settling, uids, how).await;
+        self.ended(outcome)
+    }
+
+    async fn unsettled(&mut self, uids: &UidSet, how: &Settle) -> Result<UidSet, Error> {
+        let wire = self.begin()?;
+        let outcome = settle::unsettled(wire, uids, how).await;
         self.ended(outcome)
     }
 
@@ -98,9 +112,13 @@ impl<S: Transport> Source for Session<S> {
     }
 }
 
-async fn examine<S: Transport>(wire: &mut Wire<S>, folder: &str) -> Result<Opened, Error> {
+async fn open<S: Transport>(wire: &mut Wire<S>, folder: &str, access: Access) -> Result<Opened, Error> {
     const STEP: Step = Step::Open;
-    wire.command(STEP, &format!("EXAMINE {}", text::quoted_folder(folder))).await?;
+    let verb = match access {
+        Access::Examine => "EXAMINE",
+        Access::Select => "SELECT",
+    };
+    wire.command(STEP, &format!("{verb} {}", text::quoted_folder(folder))).await?;
     let (mut exists, mut uid_validity, mut uid_next) = (None, None, None);
     let answer = wire
         .answer(STEP, |reply| match reply {
@@ -117,20 +135,26 @@ async fn examine<S: Transport>(wire: &mut Wire<S>, folder: &str) -> Result<Opene
         uid_validity: uid_validity.filter(|number| *number > 0).ok_or(missing("a folder without UIDVALIDITY"))?,
         uid_next: uid_next.filter(|number| *number > 0),
         exists: exists.ok_or(missing("a folder without EXISTS"))?,
-        read_only: code.as_deref() != Some("READ-WRITE"),
+        // A server that says neither has opened it as it was asked to (RFC 9051 section 6.3.2: SHOULD).
+        read_only: access == Access::Examine || code.as_deref() == Some("READ-ONLY"),
     })
 }
 
 async fn search<S: Transport>(wire: &mut Wire<S>, low: u32, high: u32) -> Result<UidSet, Error> {
-    const STEP: Step = Step::List;
     if low > high {
         return Ok(UidSet::new());
     }
     // Whatever is announced from here on may have come too late for this search; what was announced before is found only by one that
     // reaches to the end.
     wire.news &= high < u32::MAX;
+    found(wire, &format!("UID SEARCH UID {low}:{high}"), low, high).await
+}
+
+/// What this search finds in `low..=high`.
+pub(super) async fn found<S: Transport>(wire: &mut Wire<S>, search: &str, low: u32, high: u32) -> Result<UidSet, Error> {
+    const STEP: Step = Step::List;
     wire.tap().splitter.search(low, high);
-    wire.command(STEP, &format!("UID SEARCH UID {low}:{high}")).await?;
+    wire.command(STEP, search).await?;
     let answer = wire.answer(STEP, |_| {}).await;
     let mut found = wire.tap().splitter.take_found();
     answer?.accepted(STEP)?;

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::Session;
 use crate::cursor::UidSet;
-use crate::source::{Absent, Error, Head, Intake, Opened, Refusal, Source as _, Step, Stop, Wake};
+use crate::source::{Absent, Access, Error, Head, Intake, Opened, Refusal, Source as _, Step, Stop, Wake};
 
 mod bad_input;
+mod settling;
 mod waiting;
 
 const MAILBOX: &str = "factures@contoso.fr";
@@ -193,7 +194,7 @@ async fn a_mailbox_is_opened_listed_fetched_and_left() {
         Then::Close,
     )
     .await;
-    let opened = session.open("Factures/À traiter").await.unwrap();
+    let opened = session.open("Factures/À traiter", Access::Examine).await.unwrap();
     assert_eq!(opened, Opened { uid_validity: 14, uid_next: Some(345), exists: 8, read_only: true });
     assert_eq!(session.list(0, 400).await.unwrap(), set("1:3,344"));
     let mut taken = Taken::default();
@@ -342,8 +343,8 @@ async fn a_session_is_used_up_by_a_refusal_a_stop_and_a_dropped_call() {
     assert_eq!(session.list(1, 2).await, Err(Error::HalfUsed));
 
     let mut session = logged_in(vec![("EXAMINE", "{tag} NO [NONEXISTENT] no folder\r\n".into())]).await;
-    assert_eq!(session.open("x").await, Err(refused(Step::Open, Refusal::No, Some("NONEXISTENT"), "no folder")));
-    assert_eq!(session.open("INBOX").await, Err(Error::HalfUsed));
+    assert_eq!(session.open("x", Access::Examine).await, Err(refused(Step::Open, Refusal::No, Some("NONEXISTENT"), "no folder")));
+    assert_eq!(session.open("INBOX", Access::Examine).await, Err(Error::HalfUsed));
 
     let mut session = logged_in(vec![("UID FETCH", [message(1, b"one"), message(2, b"two")].concat())]).await;
     let mut taken = Taken { stop_at: Some(1), ..Taken::default() };

@@ -201,6 +201,8 @@ pub enum Step {
     Permission,
     /// It was added as delegated: a token without `roles`.
     PermissionKind,
+    /// It was added on Microsoft Graph: a token without `roles`.
+    PermissionApi,
     /// Only `POP.AccessAsApp` was added: a token with that role alone.
     Role,
     /// Consent was not granted: a token without `roles`.
@@ -217,7 +219,7 @@ pub enum Step {
 
 impl Step {
     /// Every step with its name on the command line.
-    pub const ALL: [(&'static str, Self); 16] = [
+    pub const ALL: [(&'static str, Self); 17] = [
         ("tenant", Self::Tenant),
         ("client-id", Self::ClientId),
         ("secret", Self::Secret),
@@ -228,6 +230,7 @@ impl Step {
         ("exchange-online", Self::ExchangeOnline),
         ("permission", Self::Permission),
         ("permission-kind", Self::PermissionKind),
+        ("permission-api", Self::PermissionApi),
         ("role", Self::Role),
         ("admin-consent", Self::AdminConsent),
         ("service-principal", Self::ServicePrincipal),
@@ -359,6 +362,9 @@ impl Tenant {
                 Step::Permission => application.permissions.clear(),
                 Step::PermissionKind => {
                     application.permissions.iter_mut().for_each(|permission| permission.kind = PermissionKind::Delegated)
+                }
+                Step::PermissionApi => {
+                    application.permissions.iter_mut().for_each(|permission| permission.resource = GRAPH_RESOURCE.to_owned())
                 }
                 Step::Role => application.permissions.iter_mut().for_each(|permission| permission.role = "POP.AccessAsApp".to_owned()),
                 Step::AdminConsent => application.permissions.iter_mut().for_each(|permission| permission.consented = false),

@@ -8,7 +8,9 @@ use anyhow::{Context as _, bail};
 pub(crate) mod bench;
 pub(crate) mod crds;
 pub(crate) mod demo;
+pub(crate) mod docs;
 pub(crate) mod fuzz;
+pub(crate) mod rehearse;
 pub(crate) mod test;
 
 /// Cargo in the repository's root; the same cargo that started us.

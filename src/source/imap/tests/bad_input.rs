@@ -96,7 +96,7 @@ async fn a_folder_without_its_numbers_is_an_error() {
         ("* OK [UIDVALIDITY 3] x\r\n{tag} OK done\r\n", "a folder without EXISTS"),
     ] {
         let mut session = logged_in(vec![("EXAMINE \"INBOX\"", reply.into())]).await;
-        assert_eq!(session.open("INBOX").await, Err(Error::Protocol { step: Step::Open, what }));
+        assert_eq!(session.open("INBOX", Access::Examine).await, Err(Error::Protocol { step: Step::Open, what }));
     }
 }
 

@@ -202,7 +202,7 @@ async fn what_was_sent_is_in_no_log_at_any_level() {
     assert!(ours, "no other test may install a logger");
     log::set_max_level(log::LevelFilter::Trace);
     let mut session = logged_in(vec![("EXAMINE", "* 1 EXISTS\r\n* OK [UIDVALIDITY 1] x\r\n{tag} OK done\r\n".into())]).await;
-    session.open("canary-folder").await.unwrap();
+    session.open("canary-folder", Access::Examine).await.unwrap();
     log::set_max_level(log::LevelFilter::Off);
     let logged = String::from_utf8_lossy(&lines.0.lock().unwrap()).into_owned();
     assert!(logged.contains("UIDVALIDITY"), "the parser's TRACE was on");

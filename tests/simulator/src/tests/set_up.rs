@@ -46,7 +46,15 @@ async fn each_missed_step_shows_where_it_does_in_reality() {
         assert!(description.starts_with(&format!("AADSTS{code}: ")) && description.contains("\r\nTrace ID: "), "{description}");
         simulator.world().tenants[0].put_right();
     }
-    for step in [Step::Permission, Step::PermissionKind, Step::AdminConsent, Step::Role, Step::ServicePrincipal, Step::ObjectId] {
+    for step in [
+        Step::Permission,
+        Step::PermissionKind,
+        Step::PermissionApi,
+        Step::AdminConsent,
+        Step::Role,
+        Step::ServicePrincipal,
+        Step::ObjectId,
+    ] {
         simulator.world().miss(step);
         let token = token(&simulator).await;
         let roles = claims(&token)["roles"].clone();

@@ -16,6 +16,7 @@ use anyhow::{Context as _, bail};
 use xtask::{root, say};
 
 use self::delivered::Delivered;
+pub(super) use self::stand_in::MAILBOX;
 use self::stand_in::StandIn;
 use super::{cargo, must};
 
@@ -94,7 +95,7 @@ impl Stage {
 }
 
 /// The examples of the documentation, with the stand-in's app in place of the placeholders.
-fn examples() -> anyhow::Result<String> {
+pub(super) fn examples() -> anyhow::Result<String> {
     let mut yaml = String::new();
     for name in ["secret.yaml", "mailbox-collector.yaml"] {
         let file = root().join("docs/examples").join(name);

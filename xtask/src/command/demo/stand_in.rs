@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use simulator::{CLIENT_ID, CLIENT_SECRET, Message, Options, Rendering, Simulator, TENANT_ID, World};
 
 /// The mailbox of docs/examples.
-pub(super) const MAILBOX: &str = "factures@contoso.example";
+pub(crate) const MAILBOX: &str = "factures@contoso.example";
 
 /// What stands in docs/examples/secret.yaml, and the stand-in's values for it.
 pub(super) const PLACEHOLDERS: [(&str, &str); 3] = [

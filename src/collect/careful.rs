@@ -1,0 +1,94 @@
+//! Care after a process that ended without saying so: one of the messages it fetched may have done it. Each set is then recorded before it is
+//! fetched, smaller each time, and a single message has its attempt counted before; so it is quarantined after three, and no other waits for it.
+//! While nothing of the kind happens it costs one write at a session's end.
+
+use jiff::Timestamp;
+use tracing::warn;
+
+use super::drain::{Failure, Held, SetSize};
+use super::{CollectorId, CursorStore};
+use crate::cursor::{Cursor, OwedReason, UidSet};
+
+/// What is suspected, in which folder.
+#[derive(Debug, Default)]
+pub(super) struct Careful {
+    folder: String,
+    suspects: UidSet,
+}
+
+impl Careful {
+    /// Reads from a record whether the process that wrote it ended in a fetch. What it was at is settled in the record.
+    pub(super) fn after(cursor: &mut Cursor, now: Timestamp) -> Option<Self> {
+        let mut careful = std::mem::take(&mut cursor.draining).then(Self::default);
+        for folder in cursor.folders_mut() {
+            let (given_up, suspects) = folder.ended(now);
+            for uid in given_up {
+                warn!(
+                    folder = folder.name(),
+                    uid, "quarantined: the process ended each time that it fetched this message; left untouched on the server"
+                );
+            }
+            if !suspects.is_empty() {
+                warn!(
+                    folder = folder.name(),
+                    messages = suspects.len(),
+                    "the process ended while it fetched these messages; looking for the one that did it"
+                );
+                careful = Some(Self { folder: folder.name().to_owned(), suspects });
+            }
+        }
+        careful
+    }
+
+    /// Before `set` is fetched from `folder`: what is recorded of it.
+    pub(super) async fn before(
+        held: &mut Held,
+        folder: &str,
+        set: &UidSet,
+        store: &dyn CursorStore,
+        id: &CollectorId,
+    ) -> Result<(), Failure> {
+        let alone = set.first().filter(|_| set.len() == 1);
+        let state = held.cursor.folder_mut(folder);
+        let suspected =
+            |uid| state.owed().get(&uid).is_some_and(|owed| matches!(owed.reason, OwedReason::SessionFailed | OwedReason::ProcessEnded));
+        match alone {
+            Some(uid) if held.careful.is_some() || suspected(uid) => state.count(uid, Timestamp::now()),
+            _ if held.careful.is_some() => state.try_set(set.clone()),
+            _ => return Ok(()),
+        }
+        held.touch();
+        held.save_in_pace(store, id).await?;
+        Ok(())
+    }
+
+    /// After `set` was fetched, in whatever way that ended: the process lives.
+    pub(super) fn behind(held: &mut Held, folder: &str, set: &UidSet) {
+        let Some(careful) = &mut held.careful else { return };
+        if careful.folder == folder {
+            careful.suspects = careful.suspects.difference(set);
+        }
+        held.cursor.folder_mut(folder).try_set(UidSet::new());
+        held.touch();
+    }
+
+    /// Attempts of which nothing came by no fault of the message: the sink deferred, the network broke.
+    pub(super) fn uncount(held: &mut Held, folder: &str) {
+        let folder = held.cursor.folder_mut(folder);
+        let trying: Vec<u32> = folder.owed().values().filter(|owed| owed.trying).map(|owed| owed.uid).collect();
+        if !trying.is_empty() {
+            trying.into_iter().for_each(|uid| folder.uncount(uid));
+            held.touch();
+        }
+    }
+
+    /// Whether the set that ended the process is not yet fetched again: sets do not grow before.
+    pub(super) fn searching(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
+    /// The size to begin with.
+    pub(super) fn begin(&self, size: &mut SetSize) {
+        size.careful(self.suspects.len());
+    }
+}
