@@ -8,22 +8,24 @@ use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::source::imap::Session;
-use crate::source::{Absent, Head, Intake, Source as _, Stop};
+use crate::source::{Absent, Access, Head, Intake, Settle, Source as _, Stop};
 
 /// Bodies longer than this count as too large.
 const MAX: u64 = 1 << 20;
 /// Stands between two answers of the server; `{tag}` in one becomes the tag of the command that is answered.
 const NEXT: &[u8] = b"\n--\n";
 
-/// Greeting, then one answer for each line of the client; when they are used up, silence or (first byte odd) the end.
+/// Greeting, then one answer for each line of the client; when they are used up, silence or (first byte odd) the end. Two more bits of the first
+/// byte say what becomes of the messages.
 pub fn session(data: &[u8]) {
     let Some((first, script)) = data.split_first() else { return };
     let closes = first % 2 == 1;
+    let settle = [None, Some(Settle::MarkSeen), Some(Settle::Move("Trait\u{e9}".to_owned())), Some(Settle::Delete)][usize::from(first / 2 % 4)].clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     runtime.block_on(async {
         let (ours, theirs) = tokio::io::duplex(usize::from(*first) * 16 + 64);
         let server = tokio::spawn(serve(theirs, script.to_vec(), closes));
-        drop(tokio::time::timeout(Duration::from_secs(7_200), converse(ours, script.len())).await.expect("every wait has a deadline"));
+        drop(tokio::time::timeout(Duration::from_secs(7_200), converse(ours, script.len(), settle)).await.expect("every wait has a deadline"));
         server.abort();
     });
 }
@@ -54,15 +56,20 @@ async fn serve(stream: tokio::io::DuplexStream, script: Vec<u8>, closes: bool) {
     }
 }
 
-async fn converse(stream: tokio::io::DuplexStream, length: usize) -> Result<(), crate::source::Error> {
+async fn converse(stream: tokio::io::DuplexStream, length: usize, settle: Option<Settle>) -> Result<(), crate::source::Error> {
     let mut session = Session::start(stream, "a@contoso.fr", &SecretString::from("token"), MAX).await?;
-    let opened = session.open("Factures/\u{c0} traiter").await?;
+    let opened = session.open("Factures/\u{c0} traiter", if settle.is_some() { Access::Select } else { Access::Examine }).await?;
     assert!(opened.uid_validity > 0);
     let listed = session.list(1, 400).await?;
     assert!(listed.iter().all(|uid| (1..=400).contains(&uid)), "{listed}");
     let asked = "1:9".parse().expect("a set");
     let mut taken = Taken { most: length as u64 + 64, ..Taken::default() };
     session.fetch(&asked, &mut taken).await?;
+    if let Some(settle) = settle {
+        session.settle(&asked, &settle).await?;
+        let left = session.unsettled(&asked, &settle).await?;
+        assert!(left.difference(&asked).is_empty(), "{left}");
+    }
     session.wait(Duration::from_secs(60), tokio::time::sleep(Duration::from_secs(30))).await?;
     session.close().await;
     Ok(())
