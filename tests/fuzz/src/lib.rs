@@ -1,7 +1,7 @@
 //! The fuzz targets: what reads bytes that others wrote. Each takes any input, and panics when a promise is broken.
 //!
 //! The product's own sources are compiled in, not the product: a fuzzer needs neither a cluster's client nor TLS, and builds in a minute.
-#![allow(dead_code, reason = "of the sources only a part is called")]
+#![expect(dead_code, reason = "of the sources only a part is called")]
 
 #[path = "../../../src/cursor/mod.rs"]
 pub mod cursor;
