@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -27,6 +28,8 @@ pub struct Metrics {
     looks: Family<ResultLabel, Counter>,
     failures: Family<ReasonLabel, Counter>,
     writes: Family<KindLabel, Counter>,
+    credentials: Family<CredentialLabel, Gauge<i64, AtomicI64>>,
+    tokens: Family<ResultLabel, Counter>,
     sessions: Gauge<i64, AtomicI64>,
     collectors: Gauge<i64, AtomicI64>,
 }
@@ -39,6 +42,14 @@ struct ResultLabel {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+/// Credentials are few and named by whoever made them; a mailbox stands in none of these.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CredentialLabel {
+    kind: &'static str,
+    namespace: String,
+    name: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -84,11 +95,33 @@ impl Metrics {
         registry.register("failures", "Failures by the reason shown in status", failures.clone());
         let writes = Family::default();
         registry.register("kube_writes", "Writes to the API server by kind of object", writes.clone());
+        let credentials = Family::default();
+        registry.register_with_unit(
+            "credential_expiration_timestamp",
+            "When a client secret or certificate ends, as far as that is known (seconds since 1970)",
+            Unit::Seconds,
+            credentials.clone(),
+        );
+        let tokens = Family::default();
+        registry.register("token_requests", "Requests for an access token, by how Entra answered", tokens.clone());
         let sessions = Gauge::default();
         registry.register("sessions", "Mail sessions open now", sessions.clone());
         let collectors = Gauge::default();
         registry.register("collectors", "Collecting tasks of this process", collectors.clone());
-        Self { registry: Arc::new(registry), messages, bytes, settled, unsettled, looks, failures, writes, sessions, collectors }
+        Self {
+            registry: Arc::new(registry),
+            messages,
+            bytes,
+            settled,
+            unsettled,
+            looks,
+            failures,
+            writes,
+            credentials,
+            tokens,
+            sessions,
+            collectors,
+        }
     }
 
     /// Messages and their bytes, accepted by every sink.
@@ -116,6 +149,24 @@ impl Metrics {
     /// An object of this kind was written to the API server.
     pub fn wrote(&self, kind: &'static str) {
         self.writes.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// When the credential in this Secret or AppRegistration ends; `None`: never, not known, or it is gone.
+    pub fn credential_ends(&self, kind: &'static str, namespace: &str, name: &str, end: Option<Timestamp>) {
+        let label = CredentialLabel { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+        match end {
+            Some(end) => {
+                self.credentials.get_or_create(&label).set(end.as_second());
+            }
+            None => {
+                self.credentials.remove(&label);
+            }
+        }
+    }
+
+    /// Entra was asked for a token.
+    pub fn token_requested(&self, result: &'static str) {
+        self.tokens.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// A session was opened; it counts until the value is dropped.

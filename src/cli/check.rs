@@ -12,14 +12,15 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 
+use super::assertions::TokenFile;
 use super::documents::{self, Documents};
 use super::language::{self, Lang};
 use super::settings::{self, Settings};
 use super::{fail, say};
 use crate::admin::metrics::Metrics;
-use crate::api::MailboxCollector;
+use crate::api::{AppRegistration, MailboxCollector};
 use crate::collect::{Collector, CollectorId, CursorStore, StoreError, Version};
-use crate::controller::validate::{self, SecretData};
+use crate::controller::validate::{self, Credentials, SecretData};
 use crate::cursor::{Cursor, Holder};
 use crate::diagnosis::{Language, Reason, SetupStep};
 use crate::doctor::{self, Checklist, Sinks, Verdict};
@@ -60,6 +61,8 @@ pub(super) struct Arguments {
     #[arg(short = 'o', long, value_enum, default_value = "text", env = "MAILBOX_COLLECTOR_OUTPUT")]
     output: Output,
     #[command(flatten)]
+    token_file: TokenFile,
+    #[command(flatten)]
     settings: Settings,
 }
 
@@ -96,7 +99,8 @@ type Judged = Result<Collector, Box<Checklist>>;
 
 async fn check(arguments: &Arguments, language: Language) -> Result<Vec<Checklist>, String> {
     let environment = arguments.settings.environment(Arc::new(NoCursors), Metrics::new(), None, AT_ONCE);
-    let environment = environment.map_err(|error| error.to_string())?;
+    let mut environment = environment.map_err(|error| error.to_string())?;
+    environment.tokens = environment.tokens.with_assertions(arguments.token_file.source());
     let (judged, sinks) = match &arguments.object {
         Some(object) => (vec![from_cluster(object, language).await?], Sinks::Elsewhere),
         None => (from_files(&documents::read(&arguments.files).map_err(|error| error.to_string())?, language), Sinks::Here),
@@ -126,14 +130,15 @@ async fn check(arguments: &Arguments, language: Language) -> Result<Vec<Checklis
 
 /// Files are allowed sinks of any kind: where they are not on this machine, that is said beside the sink.
 fn options() -> validate::Options {
-    validate::Options { file_sink: true }
+    validate::Options { file_sink: true, workload_identity: true }
 }
 
 fn from_files(documents: &Documents, language: Language) -> Vec<Judged> {
     let judge = |object: &MailboxCollector| {
         let namespace = object.namespace().unwrap_or_default();
         let secret = |name: &str| documents.secrets.get(&(namespace.clone(), name.to_owned()));
-        validate::from_files(object, secret, &options()).map_err(|error| refused(object, &error, language))
+        let app = |name: &str| documents.apps.get(&(namespace.clone(), name.to_owned()));
+        validate::from_files(object, secret, app, &options()).map_err(|error| refused(object, &error, language))
     };
     documents.collectors.iter().map(judge).collect()
 }
@@ -152,13 +157,36 @@ async fn from_cluster(object: &str, language: Language) -> Result<Judged, String
         Ok(spec) => spec,
         Err(error) => return Ok(Err(refused(&found, &error, language))),
     };
-    let secrets: Api<Secret> = Api::namespaced(client, namespace);
-    let secret = match get(&secrets, &spec.secret).await {
-        Ok(Some(secret)) => SecretData::from(secret),
-        Ok(None) => return Ok(Err(refused(&found, &validate::Error::SecretNotFound { secret: spec.secret }, language))),
-        Err(error) => return Err(format!("get Secret {namespace}/{}: {error}; it is read with your own rights", spec.secret)),
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = async |name: &str| {
+        get(&secrets, name).await.map_err(|error| format!("get Secret {namespace}/{name}: {error}; it is read with your own rights"))
     };
-    Ok(validate::validate(&found, &secret, &options()).map_err(|error| refused(&found, &error, language)))
+    let order = match spec.credentials {
+        Credentials::Secret(name) => match secret(&name).await? {
+            Some(secret) => validate::validate(&found, &SecretData::from(secret), &options()),
+            None => Err(validate::Error::SecretNotFound { secret: name }),
+        },
+        Credentials::AppRegistration(name) => {
+            let apps: Api<AppRegistration> = Api::namespaced(client, namespace);
+            let app = get(&apps, &name).await.map_err(|error| format!("get AppRegistration {namespace}/{name}: {error}"))?;
+            let registered = match &app {
+                Some(app) => validate::registration(app, &options())
+                    .map_err(|cause| validate::Error::Registration { name: name.clone(), cause: Box::new(cause) }),
+                None => Err(validate::Error::AppRegistrationNotFound { name: name.clone() }),
+            };
+            match registered {
+                Ok(registered) => {
+                    let data = match registered.secret() {
+                        Some((name, key)) => secret(name).await?.map(|secret| SecretData::of(secret, key)),
+                        None => None,
+                    };
+                    validate::registered_order(&found, &registered, data.as_ref(), &options())
+                }
+                Err(error) => Err(error),
+            }
+        }
+    };
+    Ok(order.map_err(|error| refused(&found, &error, language)))
 }
 
 async fn get<K>(api: &Api<K>, name: &str) -> Result<Option<K>, String>

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::assertions::TokenFile;
 use super::documents::{self, Documents};
 use super::settings::{self, Settings};
 use super::state::StateFolder;
@@ -50,6 +51,8 @@ pub(super) struct Arguments {
     /// Log-ins a second, at most
     #[arg(long, value_name = "N", env = "MAILBOX_COLLECTOR_LOGIN_RATE")]
     login_rate: Option<u32>,
+    #[command(flatten)]
+    token_file: TokenFile,
     #[command(flatten)]
     settings: Settings,
 }
@@ -108,15 +111,20 @@ async fn collect(arguments: &Arguments, documents: Documents) -> Result<Vec<Outc
     }
     let metrics = Metrics::new();
     let environment = arguments.settings.environment(Arc::new(state), metrics, arguments.login_rate, AT_ONCE);
-    let environment = Arc::new(environment.map_err(|error| error.to_string())?);
+    let mut environment = environment.map_err(|error| error.to_string())?;
+    environment.tokens = environment.tokens.with_assertions(arguments.token_file.source());
+    let environment = Arc::new(environment);
     let cancel = CancellationToken::new();
     let wanted = if arguments.once { Wanted::OnePass { retries: RETRIES } } else { Wanted::Forever };
+    let options =
+        // Without a token file the token request says what is missing.
+        validate::Options { file_sink: environment.file_root.is_some(), workload_identity: true };
     let mut outcomes = Vec::new();
     let mut running = JoinSet::new();
     let mut orders = HashMap::new();
     let mut watched = Vec::new();
     for object in &documents.collectors {
-        match order(object, &documents, environment.file_root.is_some()) {
+        match order(object, &documents, options) {
             Ok(order) => {
                 let order = Arc::new(order);
                 let progress = watch::Sender::new(Progress::default());
@@ -165,11 +173,11 @@ async fn collect(arguments: &Arguments, documents: Documents) -> Result<Vec<Outc
     Ok(outcomes)
 }
 
-fn order(object: &MailboxCollector, documents: &Documents, file_sink: bool) -> Result<Collector, (String, String)> {
+fn order(object: &MailboxCollector, documents: &Documents, options: validate::Options) -> Result<Collector, (String, String)> {
     let namespace = object.namespace().unwrap_or_default();
     let secret = |name: &str| documents.secrets.get(&(namespace.clone(), name.to_owned()));
-    validate::from_files(object, secret, &validate::Options { file_sink })
-        .map_err(|error| (error.reason().as_str().to_owned(), error.to_string()))
+    let app = |name: &str| documents.apps.get(&(namespace.clone(), name.to_owned()));
+    validate::from_files(object, secret, app, &options).map_err(|error| (error.reason().as_str().to_owned(), error.to_string()))
 }
 
 async fn run(

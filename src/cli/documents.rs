@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::MailboxCollector;
+use crate::api::{AppRegistration, MailboxCollector};
 
 /// A YAML file longer than this is refused, in bytes.
 const LONGEST_FILE: u64 = 16 << 20;
@@ -38,6 +38,8 @@ pub(super) struct Documents {
     pub collectors: Vec<MailboxCollector>,
     /// By namespace and name.
     pub secrets: BTreeMap<(String, String), Secret>,
+    /// By namespace and name.
+    pub apps: BTreeMap<(String, String), AppRegistration>,
 }
 
 /// Reads all files; `-` is standard input.
@@ -94,8 +96,14 @@ impl Documents {
                 let namespace = secret.namespace().unwrap_or_else(|| "default".to_owned());
                 self.secrets.insert((namespace, secret.name_any()), secret);
             }
-            // Read by whoever refers to it; a collector that does is told what is not built yet.
-            ("mailbox-collector.io/v1alpha1", "AppRegistration") | ("v1", "Namespace") => {}
+            ("mailbox-collector.io/v1alpha1", "AppRegistration") => {
+                let mut app: AppRegistration = typed(value)?;
+                check_name("metadata.name", &app.name_any(), true)?;
+                let namespace = app.namespace().unwrap_or_else(|| "default".to_owned());
+                app.metadata.namespace = Some(namespace.clone());
+                self.apps.insert((namespace, app.name_any()), app);
+            }
+            ("v1", "Namespace") => {}
             (version, kind) => {
                 return Err(format!("kind {kind:?} of apiVersion {version:?} is not one of MailboxCollector, AppRegistration, Secret"));
             }

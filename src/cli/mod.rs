@@ -1,6 +1,7 @@
 //! The command line: one binary, every flag also as an environment variable. Parses, wires the rooms together and turns results into exit
 //! codes; does none of the work.
 
+mod assertions;
 mod check;
 mod collect;
 mod docs;

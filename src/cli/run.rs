@@ -14,6 +14,7 @@ use super::fail;
 use super::settings::{self, Settings};
 use crate::admin::metrics::Metrics;
 use crate::admin::{self, Readiness};
+use crate::controller::assertions::KubeAssertions;
 use crate::controller::cursors::KubeCursors;
 use crate::controller::{self, validate};
 use crate::cursor::Holder;
@@ -42,6 +43,9 @@ pub(super) struct Arguments {
     /// Requests a second to the API server, at most
     #[arg(long, env = "MAILBOX_COLLECTOR_KUBE_API_QPS", value_name = "N", default_value_t = 50, help_heading = "Kubernetes")]
     kube_api_qps: u32,
+    /// Let AppRegistrations use tokens of service accounts of their namespace; needs the right to create serviceaccounts/token
+    #[arg(long, env = "MAILBOX_COLLECTOR_WORKLOAD_IDENTITY", help_heading = "Kubernetes")]
+    workload_identity: bool,
     /// Shards; only 1 is built yet
     #[arg(long, env = "MAILBOX_COLLECTOR_SHARDS", value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1), help_heading = "Kubernetes")]
     shards: u32,
@@ -103,6 +107,7 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         install_name,
         pod_name,
         kube_api_qps,
+        workload_identity,
         admin_address,
         login_rate,
         at_once,
@@ -114,7 +119,10 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
     let metrics = Metrics::new();
     let holder = Holder { install: install_name, pod: pod_name.clone().unwrap_or_default(), epoch: 0 };
     let cursors = Arc::new(KubeCursors::new(client.clone(), holder, metrics.clone()));
-    let environment = settings.environment(cursors, metrics.clone(), Some(login_rate), at_once as usize)?;
+    let mut environment = settings.environment(cursors, metrics.clone(), Some(login_rate), at_once as usize)?;
+    if workload_identity {
+        environment.tokens = environment.tokens.with_assertions(Arc::new(KubeAssertions::new(client.clone())));
+    }
     let file_sink = environment.file_root.is_some();
     let (fleet, notices) = Fleet::new(Arc::new(environment));
     let fleet = Arc::new(fleet);
@@ -137,7 +145,7 @@ async fn operate(arguments: Arguments) -> Result<(), Error> {
         namespaces: watch_namespaces,
         label_selector: watch_label_selector,
         pod: pod_name,
-        validate: validate::Options { file_sink },
+        validate: validate::Options { file_sink, workload_identity },
     };
     let ended = controller::run(client, options, Arc::clone(&fleet), notices, metrics, readiness, stop).await;
     // The probes answer until the last cursor is recorded, so that the kubelet does not end it sooner.

@@ -136,7 +136,10 @@ impl Settings {
         };
         Ok(Environment {
             spool,
-            tokens: Tokens::new(http, self.entra_authority.clone()),
+            tokens: {
+                let counted = metrics.clone();
+                Tokens::new(http, self.entra_authority.clone()).with_observer(move |result| counted.token_requested(result))
+            },
             imap: Connector { host: self.imap_endpoint.host.clone(), port: self.imap_endpoint.port, tls },
             file_root,
             cursors,

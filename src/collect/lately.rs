@@ -114,7 +114,7 @@ mod tests {
             name: "azure-app".into(),
             tenant_id: "t".into(),
             client_id: client.into(),
-            client_secret: "s".into(),
+            proof: crate::entra::Proof::Secret("s".into()),
             cloud: Cloud::Public,
             secret_expiration: None,
         };

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use futures::future::BoxFuture;
-use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::drain::{Drained, Failure, Held, Pass, SetSize};
@@ -177,7 +176,7 @@ impl Stage {
             name: "app".into(),
             tenant_id: "t".into(),
             client_id: "c".into(),
-            client_secret: SecretString::from("s"),
+            proof: entra::Proof::Secret("s".into()),
             cloud: entra::Cloud::Public,
             secret_expiration: None,
         };

@@ -1,5 +1,5 @@
 //! Which Events a written transition is worth, and the one recorder that publishes them. One app that fails for 10,000 collectors is one Event,
-//! regarding its Secret (law 5). Texts are those of the conditions: bounded, without secrets.
+//! regarding its Secret or its AppRegistration (law 5). Texts are those of the conditions: bounded, without secrets.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,15 +12,19 @@ use kube::{Client, Resource};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+use super::Key;
 use super::pace::Pace;
 use super::status::bounded;
+use super::validate::Credentials;
 use crate::admin::metrics::Metrics;
-use crate::api::{MailboxCollector, MailboxCollectorStatus};
+use crate::api::{AppRegistration, MailboxCollector, MailboxCollectorStatus};
 use crate::collect::CollectorId;
 use crate::diagnosis::Condition as Kind;
 
 /// The same Event about the same object again, at the earliest.
 const REPEATED_AFTER: Duration = Duration::from_secs(5 * 60);
+/// About the same Secret: ten thousand collectors that share it are written one after the other, for more than half an hour.
+const REPEATED_OF_SECRET_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Remembered Events, at most; beyond it those past their time go first, then all.
 const REMEMBERED: usize = 8_192;
 /// `note` may have 1 KiB.
@@ -97,7 +101,8 @@ pub(crate) struct Events {
     recorder: Recorder,
     pace: Pace,
     metrics: Metrics,
-    told: Mutex<HashMap<(String, String, Regarding, String), Instant>>,
+    /// By namespace, name, kind and reason.
+    told: Mutex<HashMap<(String, String, String, String), Instant>>,
 }
 
 impl Events {
@@ -107,45 +112,60 @@ impl Events {
         Self { recorder: Recorder::new(client, reporter), pace: Pace::per_second(5, 25), told: Mutex::default(), metrics }
     }
 
-    /// Publishes what was not told within the last five minutes.
-    pub(crate) async fn publish(&self, id: &CollectorId, secret: Option<&str>, notices: Vec<Notice>) {
+    /// Publishes what was not told within the last five minutes (about a Secret: within the last hour).
+    pub(crate) async fn publish(&self, id: &CollectorId, credentials: Option<&Credentials>, notices: Vec<Notice>) {
         for notice in notices {
-            let collector = reference(id);
-            let (regarding, related) = match (notice.regarding, secret) {
-                (Regarding::Secret, Some(secret)) => (secret_reference(&id.namespace, secret), Some(collector)),
+            let collector = reference::<MailboxCollector>(&id.namespace, &id.name, &id.uid);
+            let (regarding, related) = match (notice.regarding, credentials) {
+                // The AppRegistration's own status tells it, once for all who share it.
+                (Regarding::Secret, Some(Credentials::AppRegistration(_))) => continue,
+                (Regarding::Secret, Some(Credentials::Secret(secret))) => (secret_reference(&id.namespace, secret), Some(collector)),
                 (_, _) => (collector, None),
             };
-            let name = regarding.name.clone().unwrap_or_default();
-            if !self.is_new((id.namespace.clone(), name, notice.regarding, notice.reason.clone())) || self.pace.take().is_err() {
-                continue;
-            }
-            let event = Event {
-                type_: if notice.warning { EventType::Warning } else { EventType::Normal },
-                reason: bounded(&notice.reason, 128),
-                note: Some(notice.note),
-                action: notice.action.to_owned(),
-                secondary: related,
-            };
-            self.metrics.wrote("event");
-            match timeout(DEADLINE, self.recorder.publish(&event, &regarding)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(namespace = id.namespace, name = id.name, reason = event.reason, %error, "Event not published"),
-                Err(_) => debug!(namespace = id.namespace, name = id.name, reason = event.reason, "Event not published in time"),
-            }
+            self.record(notice, regarding, related).await;
         }
     }
 
-    fn is_new(&self, what: (String, String, Regarding, String)) -> bool {
+    /// The same of an AppRegistration; whatever is said of its credential regards itself.
+    pub(crate) async fn publish_of_app(&self, key: &Key, uid: &str, notices: Vec<Notice>) {
+        for notice in notices {
+            self.record(notice, reference::<AppRegistration>(&key.namespace, &key.name, uid), None).await;
+        }
+    }
+
+    async fn record(&self, notice: Notice, regarding: ObjectReference, related: Option<ObjectReference>) {
+        let (namespace, name) = (regarding.namespace.clone().unwrap_or_default(), regarding.name.clone().unwrap_or_default());
+        let kind = regarding.kind.clone().unwrap_or_default();
+        if !self.is_new((namespace.clone(), name.clone(), kind, notice.reason.clone())) || self.pace.take().is_err() {
+            return;
+        }
+        let event = Event {
+            type_: if notice.warning { EventType::Warning } else { EventType::Normal },
+            reason: bounded(&notice.reason, 128),
+            note: Some(notice.note),
+            action: notice.action.to_owned(),
+            secondary: related,
+        };
+        self.metrics.wrote("event");
+        match timeout(DEADLINE, self.recorder.publish(&event, &regarding)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(namespace, name, reason = event.reason, %error, "Event not published"),
+            Err(_) => debug!(namespace, name, reason = event.reason, "Event not published in time"),
+        }
+    }
+
+    fn is_new(&self, what: (String, String, String, String)) -> bool {
         let now = Instant::now();
+        let again = |kind: &str| if kind == SECRET { REPEATED_OF_SECRET_AFTER } else { REPEATED_AFTER };
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() >= REMEMBERED {
-            told.retain(|_, at| now.duration_since(*at) < REPEATED_AFTER);
+            told.retain(|(_, _, kind, _), at| now.duration_since(*at) < again(kind));
             if told.len() >= REMEMBERED {
                 told.clear();
             }
         }
         let before = told.get(&what).copied();
-        let new = before.is_none_or(|at| now.duration_since(at) >= REPEATED_AFTER);
+        let new = before.is_none_or(|at| now.duration_since(at) >= again(&what.2));
         if new {
             told.insert(what, now);
         }
@@ -159,13 +179,15 @@ impl std::fmt::Debug for Events {
     }
 }
 
-fn reference(id: &CollectorId) -> ObjectReference {
+const SECRET: &str = "Secret";
+
+fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str, uid: &str) -> ObjectReference {
     ObjectReference {
-        api_version: Some(MailboxCollector::api_version(&()).into_owned()),
-        kind: Some(MailboxCollector::kind(&()).into_owned()),
-        name: Some(id.name.clone()),
-        namespace: Some(id.namespace.clone()),
-        uid: Some(id.uid.clone()),
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        uid: Some(uid.to_owned()),
         ..ObjectReference::default()
     }
 }
@@ -173,7 +195,7 @@ fn reference(id: &CollectorId) -> ObjectReference {
 fn secret_reference(namespace: &str, name: &str) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".to_owned()),
-        kind: Some("Secret".to_owned()),
+        kind: Some(SECRET.to_owned()),
         name: Some(name.to_owned()),
         namespace: Some(namespace.to_owned()),
         ..ObjectReference::default()

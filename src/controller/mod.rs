@@ -3,14 +3,17 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`watch`] | what there is, and what of it changed |
+//! | [`watch`], [`scopes`] | what there is, and what of it changed |
 //! | [`resolve`] | what an object refers to: its Secret |
+//! | [`registrations`] | `AppRegistration`s: tested, their status, who refers to them |
+//! | [`assertions`] | tokens of service accounts |
 //! | [`validate`] | the work order, or why there is none (also for the command line) |
 //! | [`assign`] | the order goes to the fleet, or is taken back |
 //! | [`publish`] | the single writer of status: [`status`] says what, [`difference`] whether, [`events`] tells transitions |
 //! | [`cursors`] | keeps cursors in `MailboxCursor` objects for the tasks |
 //! | [`queue`], [`pace`] | each object with one worker at a time; writes within bounds |
 
+pub mod assertions;
 mod assign;
 pub mod cursors;
 mod difference;
@@ -18,19 +21,21 @@ mod events;
 mod pace;
 mod publish;
 mod queue;
+mod registrations;
 mod resolve;
+mod scopes;
 mod status;
 pub mod validate;
 mod watch;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::core::DynamicObject;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -40,13 +45,16 @@ use tracing::{debug, info, warn};
 use self::assign::Assignments;
 use self::publish::Publisher;
 use self::queue::Queue;
+use self::registrations::Registrations;
 use self::resolve::Secrets;
+use self::scopes::Scopes;
 use self::status::{Acceptance, Refusal, bounded};
-use self::watch::{Health, Objects};
+use self::validate::Credentials;
+use self::watch::Objects;
 use crate::admin::Readiness;
 use crate::admin::metrics::Metrics;
-use crate::api::{self, MailboxCollector};
-use crate::collect::{CollectorId, Progress, Stage};
+use crate::api::{self, AppRegistration, MailboxCollector};
+use crate::collect::{Collector, CollectorId, Progress, Stage};
 use crate::diagnosis::Status;
 use crate::fleet::Fleet;
 
@@ -64,6 +72,8 @@ const MISSING_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::f
 const FAILURE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// A refused credential is read again before the refusal is published: the Secret may have changed since.
 const REFUSAL_WAITS: Duration = Duration::from_secs(1);
+/// AppRegistrations are listed first; the collectors are not kept waiting for longer.
+const REGISTRATIONS_LISTED: Duration = Duration::from_secs(20);
 /// Workers have this long to finish what they have in hand.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -121,9 +131,22 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let objects = Arc::new(Objects::default());
+    let secrets = Arc::new(Secrets::new(client.clone()));
+    let publisher =
+        Arc::new(Publisher::new(client.clone(), Arc::clone(&fleet), Arc::clone(&objects), options.pod.clone(), metrics.clone()));
+    let registrations = Registrations::new(
+        client.clone(),
+        Arc::clone(&fleet),
+        Arc::clone(&secrets),
+        Arc::clone(&publisher),
+        metrics.clone(),
+        options.validate,
+    );
     let reconciler = Arc::new(Reconciler {
-        publisher: Publisher::new(client.clone(), Arc::clone(&fleet), Arc::clone(&objects), options.pod.clone(), metrics),
-        secrets: Secrets::new(client.clone()),
+        publisher,
+        secrets,
+        registrations: Arc::new(registrations),
+        metrics,
         assignments: Assignments::new(Arc::clone(&fleet)),
         queue: Queue::new(),
         attempts: Mutex::default(),
@@ -153,11 +176,37 @@ pub async fn run(
         let reconciler = Arc::clone(&reconciler);
         spawn(&mut parts, &stop, async move { reconciler.listen(notices).await });
     }
-    for (scope, api) in scopes(&client, &options.namespaces, &readiness) {
+    let scopes = Scopes::new(readiness);
+    let mut listed = Vec::new();
+    for api in scopes::apis::<AppRegistration>(&client, &options.namespaces) {
+        let (scope, first_list) = scopes.one();
+        listed.push(first_list);
+        let reconciler = Arc::clone(&reconciler);
+        spawn(&mut parts, &stop, async move {
+            let changed = |key| reconciler.registration_changed(&key);
+            let objects = &reconciler.registrations.objects;
+            watch::watch(api, watcher::Config::default(), objects, changed, |health| scope.tell(health)).await;
+        });
+    }
+    for _ in 0..registrations::WORKERS {
+        let reconciler = Arc::clone(&reconciler);
+        spawn(&mut parts, &stop, async move { reconciler.registrations.work(|key| reconciler.registration_changed(key)).await });
+    }
+    let watched: Vec<_> =
+        scopes::apis::<MailboxCollector>(&client, &options.namespaces).into_iter().map(|api| (scopes.one().0, api)).collect();
+    for (scope, api) in watched {
         let reconciler = Arc::clone(&reconciler);
         let config =
             options.label_selector.as_deref().map_or_else(watcher::Config::default, |labels| watcher::Config::default().labels(labels));
+        let listed = listed.clone();
         spawn(&mut parts, &stop, async move {
+            // A collector must not be told that its AppRegistration is not there before all of them are known.
+            let all = futures::future::join_all(
+                listed.into_iter().map(|mut listed| async move { listed.wait_for(|listed| *listed).await.is_ok() }),
+            );
+            if tokio::time::timeout(REGISTRATIONS_LISTED, all).await.is_err() {
+                warn!("AppRegistrations cannot be listed; collectors that refer to one must wait");
+            }
             let changed = |key| reconciler.queue.now(key);
             watch::watch(api, config, &reconciler.objects, changed, |health| scope.tell(health)).await;
         });
@@ -185,55 +234,14 @@ fn spawn(parts: &mut JoinSet<()>, stop: &CancellationToken, part: impl Future<Ou
     });
 }
 
-/// Readiness of several watches: ready when each has listed, dead when one is.
-struct Scope {
-    index: usize,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    unlisted: Mutex<HashSet<usize>>,
-    dead: Mutex<HashSet<usize>>,
-    readiness: Arc<Readiness>,
-}
-
-impl Scope {
-    fn tell(&self, health: Health) {
-        let lock = |set: &'_ Mutex<HashSet<usize>>, insert: bool| {
-            let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
-            if insert {
-                set.insert(self.index);
-            } else {
-                set.remove(&self.index);
-            }
-            set.is_empty()
-        };
-        let alive = lock(&self.shared.dead, health == Health::Dead);
-        self.shared.readiness.watch_dead(!alive);
-        if health == Health::Listed && lock(&self.shared.unlisted, false) {
-            self.shared.readiness.listed();
-        }
-    }
-}
-
-fn scopes(client: &Client, namespaces: &[String], readiness: &Arc<Readiness>) -> Vec<(Scope, Api<watch::Object>)> {
-    let apis: Vec<Api<watch::Object>> = if namespaces.is_empty() {
-        vec![Api::all(client.clone())]
-    } else {
-        let distinct: HashSet<&String> = namespaces.iter().collect();
-        distinct.into_iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
-    };
-    let unlisted = Mutex::new((0..apis.len()).collect());
-    let shared = Arc::new(Shared { unlisted, dead: Mutex::default(), readiness: Arc::clone(readiness) });
-    apis.into_iter().enumerate().map(|(index, api)| (Scope { index, shared: Arc::clone(&shared) }, api)).collect()
-}
-
 struct Reconciler {
-    objects: Arc<Objects>,
+    objects: Arc<Objects<MailboxCollector>>,
     fleet: Arc<Fleet>,
-    secrets: Secrets,
+    secrets: Arc<Secrets>,
+    registrations: Arc<Registrations>,
     assignments: Assignments,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
+    metrics: Metrics,
     queue: Queue<Key>,
     /// Tries in a row that ended in a missing reference or a failure of the API server.
     attempts: Mutex<HashMap<Key, u32>>,
@@ -293,7 +301,9 @@ impl Reconciler {
         let Some(object) = self.objects.find(key) else {
             debug!(namespace = key.namespace, name = key.name, "gone");
             self.assignments.withdraw(key).await;
-            self.publisher.forget(key);
+            if let Some(Credentials::Secret(secret)) = self.publisher.forget(key) {
+                self.secret_unused(&key.namespace, &secret);
+            }
             return Ok(Again::Never);
         };
         if object.meta().deletion_timestamp.is_some() {
@@ -320,41 +330,80 @@ impl Reconciler {
                 return Ok(Again::After(REFUSED_AGAIN));
             }
         };
-        let secret = spec.secret.clone();
+        let credentials = spec.credentials.clone();
         if object.spec.suspend == Some(true) {
             self.assignments.withdraw(key).await;
             let acceptance = Acceptance { suspended: true, ..acceptance(&object.metadata, Ok(())) };
-            self.publisher.accept(key.clone(), spec.id, acceptance, Some(secret));
+            self.publisher.accept(key.clone(), spec.id, acceptance, Some(credentials));
             return Ok(Again::Never);
         }
         let asked = self.is_newly_requested(object, &spec).then(Instant::now);
-        let data = match self.secrets.read(&key.namespace, &secret, asked).await {
-            Ok(data) => data,
-            Err(resolve::Error::SecretNotFound { .. }) => {
-                self.assignments.withdraw(key).await;
-                let missing = validate::Error::SecretNotFound { secret: secret.clone() };
-                self.refuse(key, &object.metadata, refusal(&missing), Some(secret));
-                return Ok(Again::BackOff(MISSING_AGAIN));
-            }
-            Err(error @ (resolve::Error::Api { .. } | resolve::Error::Timeout { .. } | resolve::Error::Object { .. })) => {
-                return Err(error);
-            }
-        };
-        match validate::validate(object, &data, &self.validate) {
+        match self.order(key, object, &credentials, asked).await? {
             Ok(order) => {
                 let id = order.id.clone();
-                let secret_expiration = order.credential.secret_expiration;
+                let credential = Arc::clone(&order.credential);
                 self.assignments.give(key, order).await;
-                let acceptance = Acceptance { secret_expiration, ..acceptance(&object.metadata, Ok(())) };
-                self.publisher.accept(key.clone(), id.clone(), acceptance, Some(secret));
+                let acceptance = Acceptance {
+                    secret_expiration: credential.secret_expiration,
+                    // Of an AppRegistration its own status warns, once for all.
+                    warns: matches!(credentials, Credentials::Secret(_)).then(|| status::Ending::of(&credential.proof)).flatten(),
+                    ..acceptance(&object.metadata, Ok(()))
+                };
+                if let Credentials::Secret(secret) = &credentials {
+                    self.metrics.credential_ends("Secret", &key.namespace, secret, credential.secret_expiration);
+                }
+                self.publisher.accept(key.clone(), id.clone(), acceptance, Some(credentials));
                 let refused = self.fleet.progress(&id).is_some_and(|progress| credential_refused(&progress));
                 Ok(if refused { Again::After(CREDENTIAL_AGAIN) } else { Again::Never })
             }
             Err(error) => {
                 self.assignments.withdraw(key).await;
-                self.refuse(key, &object.metadata, refusal(&error), Some(secret));
+                self.refuse(key, &object.metadata, refusal(&error), Some(credentials));
                 Ok(Again::BackOff(MISSING_AGAIN))
             }
+        }
+    }
+
+    /// The work order, or why there is none; an error only if the API server fails.
+    async fn order(
+        &self,
+        key: &Key,
+        object: &MailboxCollector,
+        credentials: &Credentials,
+        asked: Option<Instant>,
+    ) -> Result<Result<Collector, validate::Error>, resolve::Error> {
+        match credentials {
+            Credentials::Secret(name) => match self.secrets.read(&key.namespace, name, asked).await {
+                Ok(data) => Ok(validate::validate(object, &data, &self.validate)),
+                Err(resolve::Error::SecretNotFound { .. }) => Ok(Err(validate::Error::SecretNotFound { secret: name.clone() })),
+                Err(error) => Err(error),
+            },
+            Credentials::AppRegistration(name) => {
+                let found = self.registrations.resolve(&Key { namespace: key.namespace.clone(), name: name.clone() }, asked).await?;
+                Ok(found.and_then(|found| validate::registered_order(object, &found.registration, found.data.as_deref(), &self.validate)))
+            }
+        }
+    }
+
+    /// A collector that used this Secret is gone: with the last of them its figure goes too.
+    fn secret_unused(&self, namespace: &str, secret: &str) {
+        let uses = |key: &Key, object: &MailboxCollector| {
+            key.namespace == namespace && object.spec.credentials.secret_ref.as_ref().is_some_and(|named| named.name == secret)
+        };
+        if self.objects.choose(uses).is_empty() {
+            self.metrics.credential_ends("Secret", namespace, secret, None);
+        }
+    }
+
+    /// An AppRegistration, or the Secret that it refers to, has changed: those who refer to it follow.
+    fn registration_changed(&self, registration: &Key) {
+        self.registrations.poke(registration);
+        let refers = |key: &Key, object: &MailboxCollector| {
+            let named = object.spec.credentials.app_registration_ref.as_ref();
+            key.namespace == registration.namespace && named.is_some_and(|named| named.name == registration.name)
+        };
+        for key in self.objects.choose(refers) {
+            self.queue.now(key);
         }
     }
 
@@ -365,9 +414,9 @@ impl Reconciler {
         request.is_some_and(|request| self.fleet.progress(&spec.id).and_then(|progress| progress.handled_request).as_ref() != Some(request))
     }
 
-    fn refuse(&self, key: &Key, metadata: &kube::api::ObjectMeta, refusal: Refusal, secret: Option<String>) {
+    fn refuse(&self, key: &Key, metadata: &kube::api::ObjectMeta, refusal: Refusal, credentials: Option<Credentials>) {
         let id = CollectorId { namespace: key.namespace.clone(), name: key.name.clone(), uid: metadata.uid.clone().unwrap_or_default() };
-        self.publisher.accept(key.clone(), id, acceptance(metadata, Err(refusal)), secret);
+        self.publisher.accept(key.clone(), id, acceptance(metadata, Err(refusal)), credentials);
     }
 
     /// Hears the fleet, for ever. A refused credential is first read again: a changed one gives another order, and the refusal is history.
@@ -376,12 +425,24 @@ impl Reconciler {
             let refused = self.fleet.progress(&id).is_some_and(|progress| credential_refused(&progress));
             let key = Key { namespace: id.namespace, name: id.name };
             if refused {
+                if let Some(registration) = self.registration_of(&key) {
+                    self.registrations.doubt(&registration);
+                }
                 self.queue.now(key.clone());
                 self.publisher.poke(key, REFUSAL_WAITS);
             } else {
                 self.publisher.poke(key, Duration::ZERO);
             }
         }
+    }
+}
+
+impl Reconciler {
+    /// The AppRegistration to which a collector refers.
+    fn registration_of(&self, key: &Key) -> Option<Key> {
+        let object = self.objects.find(key)?;
+        let named = object.0.as_ref().ok()?.spec.credentials.app_registration_ref.as_ref()?;
+        Some(Key { namespace: key.namespace.clone(), name: named.name.clone() })
     }
 }
 
@@ -393,6 +454,7 @@ fn acceptance(metadata: &kube::api::ObjectMeta, outcome: Result<(), Refusal>) ->
         suspended: false,
         requested_at: requested_at.map(|token| bounded(token, validate::LONGEST_REQUEST)),
         secret_expiration: None,
+        warns: None,
     }
 }
 

@@ -20,6 +20,7 @@ use super::events::{self, Events};
 use super::pace::{Bucket, Pace};
 use super::queue::Queue;
 use super::status::{self, Acceptance};
+use super::validate::Credentials;
 use super::watch::Objects;
 use super::{FIELD_MANAGER, Key};
 use crate::admin::metrics::Metrics;
@@ -45,7 +46,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5 * 60);
 struct Record {
     id: CollectorId,
     acceptance: Acceptance,
-    secret: Option<String>,
+    credentials: Option<Credentials>,
     /// Messages collected before this process's present count, and that count.
     counted: (u64, Option<u64>),
     /// What was written last, until the watch shows it.
@@ -61,7 +62,7 @@ struct Record {
 pub(crate) struct Publisher {
     client: Kube,
     fleet: Arc<Fleet>,
-    objects: Arc<Objects>,
+    objects: Arc<Objects<MailboxCollector>>,
     events: Events,
     metrics: Metrics,
     records: Mutex<HashMap<Key, Record>>,
@@ -107,7 +108,13 @@ impl std::fmt::Debug for Kube {
 
 impl Publisher {
     /// Nothing is published yet.
-    pub(crate) fn new(client: Client, fleet: Arc<Fleet>, objects: Arc<Objects>, pod: Option<String>, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        fleet: Arc<Fleet>,
+        objects: Arc<Objects<MailboxCollector>>,
+        pod: Option<String>,
+        metrics: Metrics,
+    ) -> Self {
         let lane = |per_second, at_once| Lane { waiting: Queue::new(), pace: Pace::per_second(per_second, at_once) };
         Self {
             events: Events::new(client.clone(), pod, metrics.clone()),
@@ -123,21 +130,21 @@ impl Publisher {
     }
 
     /// Notes what a reconciliation found, and publishes it.
-    pub(crate) fn accept(&self, key: Key, id: CollectorId, acceptance: Acceptance, secret: Option<String>) {
+    pub(crate) fn accept(&self, key: Key, id: CollectorId, acceptance: Acceptance, credentials: Option<Credentials>) {
         let now = Instant::now();
         {
             let mut records = self.lock();
             match records.get_mut(&key).filter(|record| record.id == id) {
                 Some(record) => {
                     record.acceptance = acceptance;
-                    record.secret = secret;
+                    record.credentials = credentials;
                 }
                 None => {
                     let own = Bucket::new(OWN_TRANSITIONS, OWN_TRANSITION_EVERY, now);
                     let fresh = Record {
                         id,
                         acceptance,
-                        secret,
+                        credentials,
                         counted: (0, None),
                         written: None,
                         since_write: now,
@@ -152,14 +159,24 @@ impl Publisher {
         self.due.at(key, now + GATHER);
     }
 
+    /// Waits for a permit to write a transition of something else than a collector.
+    pub(crate) async fn turn(&self) {
+        self.transitions.pace.wait().await;
+    }
+
+    /// Tells what happened to an AppRegistration.
+    pub(crate) async fn tell_of_app(&self, key: &Key, uid: &str, notices: Vec<events::Notice>) {
+        self.events.publish_of_app(key, uid, notices).await;
+    }
+
     /// Something may have changed.
     pub(crate) fn poke(&self, key: Key, after: Duration) {
         self.due.at(key, Instant::now() + GATHER + after);
     }
 
-    /// The object is gone.
-    pub(crate) fn forget(&self, key: &Key) {
-        self.lock().remove(key);
+    /// The object is gone; where its credential was.
+    pub(crate) fn forget(&self, key: &Key) -> Option<Credentials> {
+        self.lock().remove(key)?.credentials
     }
 
     /// Works off what is due, for ever.
@@ -221,7 +238,7 @@ impl Publisher {
             Ok(version) => {
                 self.wrote(key, &record.id, version, &desired.status);
                 debug!(namespace = key.namespace, name = key.name, ?difference, "status written");
-                self.events.publish(&record.id, record.secret.as_deref(), events::notices(&current, &desired.status)).await;
+                self.events.publish(&record.id, record.credentials.as_ref(), events::notices(&current, &desired.status)).await;
                 again
             }
             Err(error) => {
@@ -353,7 +370,7 @@ fn total(state: &mut (u64, Option<u64>), told: u64, counted: Option<u64>) -> u64
 }
 
 /// Resource versions of one kind may be compared as numbers (KEP-5504). One that is no number counts as old, so that what the watch shows wins.
-fn version_of(version: Option<&str>) -> u64 {
+pub(crate) fn version_of(version: Option<&str>) -> u64 {
     version.and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 

@@ -57,9 +57,11 @@ pub(crate) enum Error {
 /// Reads Secrets by name; never lists or watches them.
 pub(crate) struct Secrets {
     client: Client,
-    slots: Mutex<HashMap<(String, String), Arc<Slot>>>,
+    slots: Mutex<HashMap<Which, Arc<Slot>>>,
 }
 
+/// Namespace, name, and the key that is read besides the usual ones.
+type Which = (String, String, Option<String>);
 type Slot = tokio::sync::Mutex<Option<Answer>>;
 
 struct Answer {
@@ -77,7 +79,18 @@ impl Secrets {
 
     /// The data of the Secret `name` in `namespace`, at most ten seconds old, and not older than `asked` where a person asked for it then.
     pub(crate) async fn read(&self, namespace: &str, name: &str, asked: Option<Instant>) -> Result<Arc<SecretData>, Error> {
-        let slot = self.slot(namespace, name);
+        self.read_with(namespace, name, None, asked).await
+    }
+
+    /// The same, with one key read besides the usual ones.
+    pub(crate) async fn read_with(
+        &self,
+        namespace: &str,
+        name: &str,
+        key: Option<&str>,
+        asked: Option<Instant>,
+    ) -> Result<Arc<SecretData>, Error> {
+        let slot = self.slot((namespace.to_owned(), name.to_owned(), key.map(str::to_owned)));
         // Whoever comes while a GET is under way waits here for its answer.
         let mut answer = slot.lock().await;
         if let Some(Answer { since, until, known }) = &*answer {
@@ -90,31 +103,31 @@ impl Secrets {
             }
         }
         let since = Instant::now();
-        let fresh = self.get(namespace, name).await;
+        let fresh = self.get(namespace, name, key).await;
         let believed = if matches!(fresh, Err(Error::Api { .. } | Error::Timeout { .. })) { FAILURE_BELIEVED } else { BELIEVED };
         *answer = Some(Answer { since, until: Instant::now() + believed, known: fresh.clone() });
         fresh
     }
 
-    async fn get(&self, namespace: &str, name: &str) -> Result<Arc<SecretData>, Error> {
+    async fn get(&self, namespace: &str, name: &str, key: Option<&str>) -> Result<Arc<SecretData>, Error> {
         let secret = || name.to_owned();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         match timeout(DEADLINE, api.get_opt(name)).await {
-            Ok(Ok(Some(found))) => Ok(Arc::new(SecretData::from(found))),
+            Ok(Ok(Some(found))) => Ok(Arc::new(SecretData::of(found, key))),
             Ok(Ok(None)) => Err(Error::SecretNotFound { secret: secret() }),
             Ok(Err(cause)) => Err(Error::Api { secret: secret(), cause: Arc::new(cause) }),
             Err(_) => Err(Error::Timeout { secret: secret() }),
         }
     }
 
-    fn slot(&self, namespace: &str, name: &str) -> Arc<Slot> {
+    fn slot(&self, which: Which) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= REMEMBERED {
             let now = Instant::now();
             // A slot whose lock is taken is in use; the others are worth keeping only while they are believed.
             slots.retain(|_, slot| slot.try_lock().map_or(true, |answer| answer.as_ref().is_some_and(|answer| now < answer.until)));
         }
-        Arc::clone(slots.entry((namespace.to_owned(), name.to_owned())).or_default())
+        Arc::clone(slots.entry(which).or_default())
     }
 }
 

@@ -4,6 +4,7 @@
 //! The status that the object has is an input: times of transitions are kept in it, and so is what an earlier process saw, so that a restart
 //! over settled objects changes nothing.
 
+pub(crate) mod app;
 mod expiry;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::api::{MailboxCollectorStatus, MessageCounts, TokenStatus};
 use crate::collect::{Progress, Stage};
 use crate::diagnosis::{Condition as Kind, Diagnosis, Reason, Status};
+use crate::entra::Proof;
 
 /// Longest message of a condition, in bytes.
 pub(crate) const LONGEST_MESSAGE: usize = 1_024;
@@ -43,8 +45,30 @@ pub(crate) struct Acceptance {
     pub suspended: bool,
     /// The `requestedAt` annotation.
     pub requested_at: Option<String>,
-    /// When the client secret ends, where the Secret says so.
+    /// When the client secret or certificate ends, as far as that is known.
     pub secret_expiration: Option<Timestamp>,
+    /// What ends then, where this object is to warn of it.
+    pub warns: Option<Ending>,
+}
+
+/// What can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// A client secret, whose date a person declared.
+    Secret,
+    /// A certificate, which says itself when it ends.
+    Certificate,
+}
+
+impl Ending {
+    /// What of a proof ends; a service account's token is made anew each time.
+    pub(crate) fn of(proof: &Proof) -> Option<Self> {
+        match proof {
+            Proof::Secret(_) => Some(Self::Secret),
+            Proof::Certificate(_) => Some(Self::Certificate),
+            Proof::Federated(_) => None,
+        }
+    }
 }
 
 /// A status, and when it would say something else although nothing happens.
@@ -120,9 +144,9 @@ impl Facts<'_> {
         if let Some(draft) = self.quarantine() {
             conditions.push(self.dated(draft));
         }
-        if let Some(at) = self.acceptance.secret_expiration {
+        if let (Some(at), Some(ending)) = (self.acceptance.secret_expiration, self.acceptance.warns) {
             let refused = conditions.iter().any(|c| c.type_ == Kind::TokenHealthy.as_str() && c.status == "False");
-            let expiry = expiry::of(at, self.now, refused);
+            let expiry = expiry::of(at, ending, self.now, refused);
             sooner(next_change, expiry.next_change);
             conditions.extend(expiry.told.map(|(reason, message)| {
                 self.dated(Draft { type_: Kind::CredentialExpiring, status: Status::True, reason: reason.as_str().to_owned(), message })

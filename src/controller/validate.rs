@@ -5,6 +5,7 @@
 mod error;
 mod grammar;
 mod mail;
+mod registration;
 mod secret;
 mod sinks;
 #[cfg(test)]
@@ -17,13 +18,16 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use super::status::bounded;
-use crate::api::{self, MailboxCollector, MailboxCollectorSpec};
+use crate::api::{self, AppRegistration, MailboxCollector, MailboxCollectorSpec};
 use crate::collect::{Collector, CollectorId, NamedSink};
 use crate::source::Settle;
 
 pub use error::Error;
 use grammar::Excerpt;
-pub use secret::{CLIENT_ID, CLIENT_SECRET, CLOUD, KeyProblem, SECRET_EXPIRATION_TIME, SecretData, TENANT_ID};
+pub use registration::{Registration, registration};
+pub use secret::{
+    CERTIFICATE, CERTIFICATE_KEY, CLIENT_ID, CLIENT_SECRET, CLOUD, KeyProblem, SECRET_EXPIRATION_TIME, SecretData, TENANT_ID,
+};
 
 /// `spec.interval` where it is absent.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5 * 60);
@@ -43,6 +47,8 @@ const INBOX: &str = "INBOX";
 pub struct Options {
     /// `--file-sink-root` was given.
     pub file_sink: bool,
+    /// Tokens of service accounts can be had: `--workload-identity`, or a token file.
+    pub workload_identity: bool,
 }
 
 /// The command that makes a Secret with the right keys.
@@ -55,17 +61,27 @@ pub(super) fn missing_secret(secret: &str) -> String {
     format!("there is no Secret \"{secret}\" in this namespace; make it: {}", create_command(secret))
 }
 
-/// The work order for an object from a file: `secret` finds the Secret that the object names. Objects from files have no `uid`; namespace, name
+/// The work order for an object from a file: `secret` and `app` find the Secret and the AppRegistration that are named. Objects from files have no `uid`; namespace, name
 /// and mailbox stand in for it: the same file means the same collector tomorrow, and one whose mailbox was edited (which an API server would
 /// refuse) means another.
 pub fn from_files<'a>(
     object: &MailboxCollector,
-    secret: impl FnOnce(&str) -> Option<&'a Secret>,
+    secret: impl Fn(&str) -> Option<&'a Secret>,
+    app: impl FnOnce(&str) -> Option<&'a AppRegistration>,
     options: &Options,
 ) -> Result<Collector, Error> {
-    let name = spec(object, options)?.secret;
-    let Some(secret) = secret(&name) else { return Err(Error::SecretNotFound { secret: name }) };
-    let mut order = validate(object, &SecretData::from(secret.clone()), options)?;
+    let mut order = match spec(object, options)?.credentials {
+        Credentials::Secret(name) => {
+            let Some(secret) = secret(&name) else { return Err(Error::SecretNotFound { secret: name }) };
+            validate(object, &SecretData::from(secret.clone()), options)?
+        }
+        Credentials::AppRegistration(name) => {
+            let Some(app) = app(&name) else { return Err(Error::AppRegistrationNotFound { name }) };
+            let registered = registration(app, options).map_err(|cause| Error::Registration { name, cause: Box::new(cause) })?;
+            let data = registered.secret().and_then(|(name, key)| Some(SecretData::of(secret(name)?.clone(), key)));
+            registered_order(object, &registered, data.as_ref(), options)?
+        }
+    };
     order.id.uid = format!("{}/{}/{}", order.id.namespace, order.id.name, order.mailbox);
     Ok(order)
 }
@@ -73,13 +89,38 @@ pub fn from_files<'a>(
 /// The work order for `object`, whose credential is in `secret`.
 pub fn validate(object: &MailboxCollector, secret: &SecretData, options: &Options) -> Result<Collector, Error> {
     let spec = spec(object, options)?;
-    let name = || spec.secret.clone();
+    let Credentials::Secret(named) = &spec.credentials else {
+        return Err(plainly_wrong("spec.credentials", "has no secretRef", "write credentials: {secretRef: {name: azure-app}}"));
+    };
+    let name = || named.clone();
     if let Some(type_) = secret.refused_type() {
         return Err(Error::SecretType { secret: name(), type_ });
     }
-    let credential =
-        secret::credential(&spec.secret, secret).map_err(|(key, problem)| Error::SecretKey { secret: name(), key, problem })?;
-    Ok(Collector {
+    let credential = secret::credential(named, secret).map_err(|(key, problem)| Error::SecretKey { secret: name(), key, problem })?;
+    Ok(order(object, spec, credential))
+}
+
+/// The work order for `object`, whose credential is that of an AppRegistration; `secret` is the data of the Secret which that names.
+///
+/// # Errors
+/// Whatever the object, the AppRegistration or the Secret lacks.
+pub fn registered_order(
+    object: &MailboxCollector,
+    registration: &Registration,
+    secret: Option<&SecretData>,
+    options: &Options,
+) -> Result<Collector, Error> {
+    let spec = spec(object, options)?;
+    let name = || registration.name.clone();
+    if !registration.allows(&spec.mailbox) {
+        return Err(Error::MailboxNotAllowed { name: name(), mailbox: spec.mailbox });
+    }
+    let credential = registration.credential(secret).map_err(|cause| Error::Registration { name: name(), cause: Box::new(cause) })?;
+    Ok(order(object, spec, credential))
+}
+
+fn order(object: &MailboxCollector, spec: Spec, credential: crate::entra::Credential) -> Collector {
+    Collector {
         id: spec.id,
         generation: object.metadata.generation.unwrap_or_default(),
         mailbox: spec.mailbox,
@@ -91,7 +132,7 @@ pub fn validate(object: &MailboxCollector, secret: &SecretData, options: &Option
         after_delivery: spec.after_delivery,
         sinks: spec.sinks,
         requested_at: spec.requested_at,
-    })
+    }
 }
 
 /// The way out for an object that an older schema let in.
@@ -120,6 +161,15 @@ pub(super) fn unreadable_field(object: &Value) -> Option<Error> {
     })
 }
 
+/// Where a credential is, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// In a Secret.
+    Secret(String),
+    /// In an AppRegistration and what that refers to.
+    AppRegistration(String),
+}
+
 /// What a resource says by itself, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -127,8 +177,8 @@ pub struct Spec {
     pub id: CollectorId,
     /// The mailbox, lower case.
     pub mailbox: String,
-    /// Name of the Secret that it refers to, in its namespace.
-    pub secret: String,
+    /// Where its credential is, in its namespace.
+    pub credentials: Credentials,
     /// Longest time between two looks.
     pub interval: Duration,
     /// IDLE between looks.
@@ -149,7 +199,7 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
         wrong("spec.mailbox", Excerpt(&spec.mailbox), "is not a mailbox address", "write user@domain, for example invoices@contoso.com")
     })?;
     mail::protocol(spec)?;
-    let secret = secret_name(spec)?;
+    let credentials = credentials(spec)?;
     mail::folders(spec)?;
     let interval = mail::interval(spec)?;
     mail::beginning(spec)?;
@@ -157,7 +207,7 @@ pub fn spec(object: &MailboxCollector, options: &Options) -> Result<Spec, Error>
     let after_delivery = mail::after_delivery(spec)?;
     let sinks = sinks::sinks(spec, &id.namespace, options)?;
     let requested_at = annotations(object)?;
-    Ok(Spec { id, mailbox, secret, interval, push: spec.push.unwrap_or(true), after_delivery, sinks, requested_at })
+    Ok(Spec { id, mailbox, credentials, interval, push: spec.push.unwrap_or(true), after_delivery, sinks, requested_at })
 }
 
 fn wrong(field: &str, value: Excerpt<'_>, problem: impl std::fmt::Display, way_out: &'static str) -> Error {
@@ -188,17 +238,23 @@ fn id(object: &MailboxCollector) -> Result<CollectorId, Error> {
     })
 }
 
-fn secret_name(spec: &MailboxCollectorSpec) -> Result<String, Error> {
+fn credentials(spec: &MailboxCollectorSpec) -> Result<Credentials, Error> {
     const WAY_OUT: &str = "write exactly one member, for example credentials: {secretRef: {name: azure-app}}";
     match (&spec.credentials.secret_ref, &spec.credentials.app_registration_ref) {
-        (Some(secret), None) if grammar::is_object_name(&secret.name) => Ok(secret.name.clone()),
+        (Some(secret), None) if grammar::is_object_name(&secret.name) => Ok(Credentials::Secret(secret.name.clone())),
         (Some(secret), None) => Err(wrong(
             "spec.credentials.secretRef.name",
             Excerpt(&secret.name),
             "is not a Secret's name",
             "write the name of a Secret of this namespace",
         )),
-        (None, Some(_)) => Err(not_built("spec.credentials.appRegistrationRef", "write credentials: {secretRef: {name: azure-app}}")),
+        (None, Some(app)) if grammar::is_object_name(&app.name) => Ok(Credentials::AppRegistration(app.name.clone())),
+        (None, Some(app)) => Err(wrong(
+            "spec.credentials.appRegistrationRef.name",
+            Excerpt(&app.name),
+            "is not an AppRegistration's name",
+            "write the name of an AppRegistration of this namespace",
+        )),
         (Some(_), Some(_)) => Err(plainly_wrong("spec.credentials", "has both secretRef and appRegistrationRef", WAY_OUT)),
         (None, None) => Err(plainly_wrong("spec.credentials", "has neither secretRef nor appRegistrationRef", WAY_OUT)),
     }

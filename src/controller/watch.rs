@@ -1,7 +1,8 @@
-//! Watches MailboxCollectors of one namespace, or of all, and says which of them changed in a way that matters: generation, our annotations,
+//! Watches the objects of one kind in one namespace, or in all, and says which of them changed in a way that matters: generation, our annotations,
 //! deletion; never our own writes of status. Keeps what it sees in [`Objects`]. Decides nothing about them.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -11,14 +12,15 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_stream};
 use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::Key;
-use crate::api::{self, MailboxCollector};
+use crate::api;
 
 /// An object as the API server gave it; one that cannot be read blinds nobody for the others.
-pub(crate) type Object = DeserializeGuard<MailboxCollector>;
+pub(crate) type Object<K> = DeserializeGuard<K>;
 
 /// A list, or a watch after a failure, that says nothing for so long is begun anew.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,12 +28,23 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const DEAD_AFTER: Duration = Duration::from_secs(10 * 60);
 
 /// The objects seen, by name.
-#[derive(Debug, Default)]
-pub(crate) struct Objects(RwLock<HashMap<Key, Arc<Object>>>);
+#[derive(Debug)]
+pub(crate) struct Objects<K>(RwLock<HashMap<Key, Arc<Object<K>>>>);
 
-impl Objects {
+impl<K> Default for Objects<K> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+/// What can be watched here.
+pub(crate) trait Watched: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {}
+
+impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static> Watched for K {}
+
+impl<K: Watched> Objects<K> {
     /// The object of this name, as last seen.
-    pub(crate) fn find(&self, key: &Key) -> Option<Arc<Object>> {
+    pub(crate) fn find(&self, key: &Key) -> Option<Arc<Object<K>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
@@ -40,8 +53,15 @@ impl Objects {
         self.0.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// The names of those that can be read and of which `chosen` is true.
+    pub(crate) fn choose(&self, chosen: impl Fn(&Key, &K) -> bool) -> Vec<Key> {
+        let objects = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let fits = |(key, object): (&Key, &Arc<Object<K>>)| object.0.as_ref().is_ok_and(|object| chosen(key, object)).then(|| key.clone());
+        objects.iter().filter_map(fits).collect()
+    }
+
     /// Keeps `object`; whether the change matters.
-    fn keep(&self, key: Key, mut object: Object) -> bool {
+    fn keep(&self, key: Key, mut object: Object<K>) -> bool {
         slim(object.meta_mut());
         let mut objects = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let matters = objects.get(&key).is_none_or(|before| matters(before, &object));
@@ -63,8 +83,8 @@ fn slim(metadata: &mut ObjectMeta) {
     }
 }
 
-fn matters(before: &Object, after: &Object) -> bool {
-    let meta = |object: &Object| {
+fn matters<K: Watched>(before: &Object<K>, after: &Object<K>) -> bool {
+    let meta = |object: &Object<K>| {
         let m = object.meta();
         (m.uid.clone(), m.generation, m.deletion_timestamp.clone(), m.annotations.clone().filter(|a| !a.is_empty()))
     };
@@ -83,10 +103,10 @@ pub(crate) enum Health {
 }
 
 /// Watches for ever. `changed` is told each key whose object changed in a way that matters, came or went.
-pub(crate) async fn watch(
-    api: Api<Object>,
+pub(crate) async fn watch<K: Watched>(
+    api: Api<Object<K>>,
     config: watcher::Config,
-    objects: &Objects,
+    objects: &Objects<K>,
     changed: impl Fn(Key) + Sync,
     health: impl Fn(Health) + Sync,
 ) {
@@ -105,7 +125,7 @@ pub(crate) async fn watch(
                     watch.see(event, &changed);
                 }
                 Ok(Some(Err(error))) => {
-                    warn!(%error, "watch of MailboxCollectors failed; trying again");
+                    warn!(%error, kind = %K::kind(&()), "watch failed; trying again");
                     watch.fail(&health);
                 }
                 Ok(None) => break,
@@ -115,12 +135,12 @@ pub(crate) async fn watch(
                 }
             }
         }
-        info!("watch of MailboxCollectors begins anew");
+        info!(kind = %K::kind(&()), "watch begins anew");
     }
 }
 
-struct Watch<'a> {
-    objects: &'a Objects,
+struct Watch<'a, K> {
+    objects: &'a Objects<K>,
     /// What this watch has shown: another namespace's watch must not lose its objects by our list.
     known: HashSet<Key>,
     fresh: HashSet<Key>,
@@ -128,8 +148,8 @@ struct Watch<'a> {
     failing_since: Option<Instant>,
 }
 
-impl Watch<'_> {
-    fn see(&mut self, event: Event<Object>, changed: &impl Fn(Key)) {
+impl<K: Watched> Watch<'_, K> {
+    fn see(&mut self, event: Event<Object<K>>, changed: &impl Fn(Key)) {
         match event {
             Event::Init => {
                 self.listing = true;
@@ -163,7 +183,7 @@ impl Watch<'_> {
         }
     }
 
-    fn keep(&self, key: Key, object: Object, changed: &impl Fn(Key)) {
+    fn keep(&self, key: Key, object: Object<K>, changed: &impl Fn(Key)) {
         if self.objects.keep(key.clone(), object) {
             changed(key);
         }
@@ -177,7 +197,7 @@ impl Watch<'_> {
     }
 }
 
-fn key(object: &Object) -> Key {
+fn key<K: Watched>(object: &Object<K>) -> Key {
     Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
 }
 
@@ -188,6 +208,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::MailboxCollector;
+
+    type Object = super::Object<MailboxCollector>;
+    type Objects = super::Objects<MailboxCollector>;
 
     fn object(name: &str, change: impl FnOnce(&mut Value)) -> Object {
         let mut value = json!({

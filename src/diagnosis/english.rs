@@ -7,6 +7,7 @@
 use super::Context;
 use super::saying::Saying;
 use super::words::{quoted, shell};
+use crate::entra::{AssertionError, Shown};
 use crate::source::Extension;
 
 const LATE: &str = "A change takes effect within minutes, at times an hour.";
@@ -57,13 +58,34 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
             "App {client_id} is a public client, which has no secret. Under Authentication set 'Allow public client flows' to No, or register an \
              app of type Web."
         ),
-        Saying::CertificateUnknown => format!(
-            "The certificate is not registered on app {client_id}. Upload its public part under 'Certificates & secrets' → Certificates."
+        Saying::CertificateUnknown { shown } => {
+            let which = match shown {
+                Some(Shown::Certificate { sha1, sha256 }) => format!(" (thumbprint {sha1}, SHA-256 {sha256})"),
+                Some(Shown::Federated { .. }) | None => String::new(),
+            };
+            format!(
+                "The certificate in Secret {credential_name}{which} is not registered on app {client_id}. Upload its public part, tls.crt, under \
+                 'Certificates & secrets' → Certificates; the thumbprint shown there must be this one."
+            )
+        }
+        Saying::CertificateExpired { not_after } => format!(
+            "The certificate of app {client_id} ended at {not_after}. Make a new one, upload its public part under 'Certificates & secrets' → \
+             Certificates, and store it with its key in tls.crt and tls.key of Secret {credential_name}."
         ),
         Saying::AssertionOutOfTime => "The assertion is out of its time range: check the node's clock.".to_owned(),
-        Saying::FederatedMismatch => format!(
-            "No federated credential of app {client_id} matches. Issuer, subject and audience must be exactly those of the service account's token."
-        ),
+        Saying::FederatedMismatch { shown } => {
+            let values = match shown {
+                Some(Shown::Federated { issuer, subject, audience }) => {
+                    format!("issuer '{}', subject '{}', audience '{}'", quoted(issuer), quoted(subject), quoted(audience))
+                }
+                Some(Shown::Certificate { .. }) | None => "the issuer, subject and audience of the service account's token".to_owned(),
+            };
+            format!(
+                "No federated credential of app {client_id} matches. Add one under 'Certificates & secrets' → Federated credentials → 'Other \
+                 issuer', with exactly: {values}. Letters, case and a final slash count. {LATE}"
+            )
+        }
+        Saying::NoAssertion { error } => no_assertion(error),
         Saying::ScopeRefused => format!(
             "Entra does not accept the scope of Exchange Online for app {client_id}. Check that the cloud in Secret {credential_name} is the \
              tenant's."
@@ -235,6 +257,31 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
         }
         Saying::SinkUnavailable { step, code: None, text, .. } => {
             format!("The sink cannot be used ({step}): {}. It is tried again by itself.", quoted(text))
+        }
+    }
+}
+
+fn no_assertion(error: &AssertionError) -> String {
+    match error {
+        AssertionError::NotFound { namespace, name } => format!(
+            "There is no ServiceAccount {name} in namespace {namespace}, whose token the app trusts. Make it: kubectl create serviceaccount {} \
+             --namespace {}",
+            shell(name),
+            shell(namespace)
+        ),
+        AssertionError::Forbidden { name, text } => format!(
+            "The operator may not make tokens of ServiceAccount {name}: {}. Whoever installed it must set the Helm value \
+             workloadIdentity.enabled=true.",
+            quoted(text)
+        ),
+        AssertionError::File { path, text } => {
+            format!("The token file '{}' cannot be used: {}. Give a file with a service account's token.", quoted(path), quoted(text))
+        }
+        AssertionError::Unavailable(text) => {
+            format!("No token of the service account for now: {}; it is tried again by itself.", quoted(text))
+        }
+        AssertionError::NoSource => {
+            "There is no token of a service account to show: give one by --federated-token-file (or AZURE_FEDERATED_TOKEN_FILE).".to_owned()
         }
     }
 }

@@ -7,6 +7,7 @@ use super::Context;
 use super::saying::Saying;
 use super::words::{quoted, shell};
 use crate::cursor::Full;
+use crate::entra::{AssertionError, Shown};
 use crate::source::Extension;
 
 const LATE: &str = "Un changement prend effet en quelques minutes, parfois en une heure.";
@@ -60,14 +61,35 @@ pub(super) fn text(saying: &Saying<'_>, context: &Context<'_>) -> String {
             "L'application {client_id} est un client public, qui n'a pas de secret. Sous Authentification, réglez « Autoriser les flux clients \
              publics » sur Non, ou inscrivez une application de type Web."
         ),
-        Saying::CertificateUnknown => format!(
-            "Le certificat n'est pas inscrit pour l'application {client_id}. Chargez sa partie publique sous « Certificats & secrets » → Certificats."
+        Saying::CertificateUnknown { shown } => {
+            let which = match shown {
+                Some(Shown::Certificate { sha1, sha256 }) => format!(" (empreinte {sha1}, SHA-256 {sha256})"),
+                Some(Shown::Federated { .. }) | None => String::new(),
+            };
+            format!(
+                "Le certificat du Secret {credential_name}{which} n'est pas inscrit pour l'application {client_id}. Chargez sa partie publique, \
+                 tls.crt, sous « Certificats & secrets » → Certificats ; l'empreinte affichée doit être celle-ci."
+            )
+        }
+        Saying::CertificateExpired { not_after } => format!(
+            "Le certificat de l'application {client_id} a expiré le {not_after}. Créez-en un nouveau, chargez sa partie publique sous \
+             « Certificats & secrets » → Certificats, et mettez-le avec sa clé dans tls.crt et tls.key du Secret {credential_name}."
         ),
         Saying::AssertionOutOfTime => "L'assertion est hors de sa durée de validité : vérifiez l'horloge du nœud.".to_owned(),
-        Saying::FederatedMismatch => format!(
-            "Aucune information d'identification fédérée de l'application {client_id} ne correspond. L'émetteur, l'objet et l'audience doivent être \
-             exactement ceux du jeton du compte de service."
-        ),
+        Saying::FederatedMismatch { shown } => {
+            let values = match shown {
+                Some(Shown::Federated { issuer, subject, audience }) => {
+                    format!("émetteur « {} », objet « {} », audience « {} »", quoted(issuer), quoted(subject), quoted(audience))
+                }
+                Some(Shown::Certificate { .. }) | None => "l'émetteur, l'objet et l'audience du jeton du compte de service".to_owned(),
+            };
+            format!(
+                "Aucune information d'identification fédérée de l'application {client_id} ne correspond. Ajoutez-en une sous « Certificats & \
+                 secrets » → Informations d'identification fédérées → « Autre émetteur », avec exactement : {values}. Les lettres, la casse et \
+                 une barre finale comptent. {LATE}"
+            )
+        }
+        Saying::NoAssertion { error } => no_assertion(error),
         Saying::ScopeRefused => format!(
             "Entra n'accepte pas l'étendue d'Exchange Online pour l'application {client_id}. Vérifiez que le cloud du Secret {credential_name} est \
              celui du locataire."
@@ -263,6 +285,35 @@ fn bound(full: Full) -> &'static str {
         Full::Owed => "trop de messages n'ont pu être lus ou remis",
         Full::Quarantined => "trop de messages sont en quarantaine",
         Full::Unsettled => "trop de messages remis attendent d'être déplacés, supprimés ou marqués",
+    }
+}
+
+fn no_assertion(error: &AssertionError) -> String {
+    match error {
+        AssertionError::NotFound { namespace, name } => format!(
+            "Il n'y a pas de compte de service {name} dans l'espace de noms {namespace}, dont le jeton est reconnu par l'application. Créez-le : \
+             kubectl create serviceaccount {} --namespace {}",
+            shell(name),
+            shell(namespace)
+        ),
+        AssertionError::Forbidden { name, text } => format!(
+            "L'opérateur ne peut pas créer de jeton du compte de service {name} : {}. Qui l'a installé doit régler la valeur Helm \
+             workloadIdentity.enabled=true.",
+            quoted(text)
+        ),
+        AssertionError::File { path, text } => format!(
+            "Le fichier de jeton « {} » est inutilisable : {}. Donnez un fichier contenant le jeton d'un compte de service.",
+            quoted(path),
+            quoted(text)
+        ),
+        AssertionError::Unavailable(text) => {
+            format!("Pas de jeton du compte de service pour l'instant : {} ; un nouvel essai suit de lui-même.", quoted(text))
+        }
+        AssertionError::NoSource => {
+            "Il n'y a pas de jeton d'un compte de service à présenter : donnez-en un par --federated-token-file (ou \
+                                     AZURE_FEDERATED_TOKEN_FILE)."
+                .to_owned()
+        }
     }
 }
 

@@ -74,6 +74,8 @@ reasons! {
     MailboxConflict,
     /// A flag of the operator does not allow this kind of sink.
     SinkNotEnabled,
+    /// A flag of the operator does not allow tokens of service accounts.
+    WorkloadIdentityNotEnabled,
     /// No such Secret.
     SecretNotFound,
     /// The Secret lacks a key, or the key is empty.
@@ -177,6 +179,7 @@ impl Reason {
             | Self::MailboxNotAllowed
             | Self::MailboxConflict
             | Self::SinkNotEnabled
+            | Self::WorkloadIdentityNotEnabled
             | Self::SecretNotFound
             | Self::SecretKeyMissing
             | Self::SecretNotOptedIn
@@ -240,6 +243,7 @@ impl Reason {
             | Self::MailboxNotAllowed
             | Self::MailboxConflict
             | Self::SinkNotEnabled
+            | Self::WorkloadIdentityNotEnabled
             | Self::SecretNotFound
             | Self::SecretKeyMissing
             | Self::SecretNotOptedIn
@@ -280,6 +284,7 @@ impl Reason {
             | Self::MailboxNotAllowed
             | Self::MailboxConflict
             | Self::SinkNotEnabled
+            | Self::WorkloadIdentityNotEnabled
             | Self::TenantNotFound
             | Self::ApplicationNotFound
             | Self::SecretIdInsteadOfValue

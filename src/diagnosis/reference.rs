@@ -31,6 +31,10 @@ pub fn meaning(reason: Reason, language: Language) -> &'static str {
             "The operator was started without the option that this sink needs.",
             "L'opérateur a été démarré sans l'option dont cette destination a besoin.",
         ),
+        Reason::WorkloadIdentityNotEnabled => (
+            "The operator was installed without workloadIdentity.enabled, so it makes no tokens of service accounts.",
+            "L'opérateur a été installé sans workloadIdentity.enabled et ne crée donc pas de jeton de compte de service.",
+        ),
         Reason::SecretNotFound => ("There is no such Secret in the namespace.", "Ce Secret n'existe pas dans l'espace de noms."),
         Reason::SecretKeyMissing => ("A key of the Secret is missing, empty or wrong.", "Une clé du Secret manque, est vide ou erronée."),
         Reason::SecretNotOptedIn => (

@@ -4,7 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::cursor::Full;
+use crate::entra::{AssertionError, Shown};
 use crate::source::Extension;
 
 /// Defines the meanings, and one of each with its fields filled in as a page of documentation shows them.
@@ -39,9 +42,12 @@ sayings! {
     SecretExpired,
     SecretEmpty,
     PublicClient,
-    CertificateUnknown,
+    CertificateUnknown { shown: Option<&'a Shown> = None },
+    CertificateExpired { not_after: Timestamp = Timestamp::UNIX_EPOCH },
     AssertionOutOfTime,
-    FederatedMismatch,
+    FederatedMismatch { shown: Option<&'a Shown> = None },
+    /// There is no token of the service account to show.
+    NoAssertion { error: &'a AssertionError = &AssertionError::NoSource },
     ScopeRefused,
     ExchangeUnknownInTenant,
     AppDisabled,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::saying::Saying;
 use super::{Reason, Retry, SetupStep};
 use crate::cursor::Full;
+use crate::entra::AssertionError;
 
 /// How sure a diagnosis is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,11 +64,16 @@ pub(super) fn row(saying: &Saying<'_>) -> Row {
         Saying::SecretIdStored => step(5, Reason::SecretIdInsteadOfValue, High, SetupStep::Credential, SLOWLY),
         Saying::SecretWrong => step(6, Reason::SecretInvalid, High, SetupStep::Credential, SLOWLY),
         Saying::SecretExpired => step(7, Reason::SecretExpired, High, SetupStep::Credential, SLOWLY),
+        Saying::CertificateExpired { .. } => step(7, Reason::SecretExpired, High, SetupStep::Credential, SLOWLY),
         Saying::SecretEmpty => step(8, Reason::SecretInvalid, High, SetupStep::Credential, SLOWLY),
         Saying::PublicClient => step(8, Reason::SecretInvalid, High, SetupStep::Application, SLOWLY),
-        Saying::CertificateUnknown => step(9, Reason::CertificateNotRegistered, High, SetupStep::Credential, SLOWLY),
+        Saying::CertificateUnknown { .. } => step(9, Reason::CertificateNotRegistered, High, SetupStep::Credential, SLOWLY),
         Saying::AssertionOutOfTime => step(10, Reason::FederatedCredentialMismatch, High, SetupStep::Credential, SLOWLY),
-        Saying::FederatedMismatch => step(11, Reason::FederatedCredentialMismatch, High, SetupStep::Credential, SLOWLY),
+        Saying::FederatedMismatch { .. } => step(11, Reason::FederatedCredentialMismatch, High, SetupStep::Credential, SLOWLY),
+        Saying::NoAssertion { error: AssertionError::Unavailable(_) } => {
+            step(0, Reason::EntraUnavailable, High, SetupStep::Credential, BACK_OFF)
+        }
+        Saying::NoAssertion { .. } => step(0, Reason::FederatedCredentialMismatch, High, SetupStep::Credential, SLOWLY),
         Saying::ScopeRefused => step(12, Reason::WrongPermission, High, SetupStep::Tenant, SLOWLY),
         Saying::ExchangeUnknownInTenant => step(13, Reason::PermissionOrConsentMissing, High, SetupStep::Permission, SLOWLY),
         Saying::AppDisabled => step(14, Reason::ApplicationDisabled, High, SetupStep::EnterpriseApplication, SLOWLY),

@@ -32,7 +32,15 @@ fn context() -> Context<'static> {
 
 fn aadsts(code: Option<u32>, error: &str) -> Token {
     let (trace_id, correlation_id) = (Some("0f".into()), Some("3b".into()));
-    Token::Refused { status: 401, error: error.into(), code, text: "AADSTS: in Entra's words".into(), trace_id, correlation_id }
+    Token::Refused {
+        status: 401,
+        error: error.into(),
+        code,
+        text: "AADSTS: in Entra's words".into(),
+        trace_id,
+        correlation_id,
+        shown: None,
+    }
 }
 
 fn said(step: Step, refusal: Refusal, text: &str) -> Source {
@@ -583,6 +591,7 @@ fn the_same_trouble_gives_the_same_message_each_time() {
         text: "y".into(),
         trace_id: Some(trace.into()),
         correlation_id: None,
+        shown: None,
     };
     let [one, other] = ["0f", "3b"].map(|trace| diagnose(&Failure::Token(&refused(trace)), &context()).message);
     assert_eq!(one, other);
@@ -613,7 +622,12 @@ fn the_reasons_are_those_of_the_api_and_behave_as_it_says() {
     let table: [Row; 18] = [
         (Condition::Ready, Status::True, None, &["Collecting", "Suspended"]),
         (Condition::Ready, Status::Unknown, None, &["Progressing"]),
-        (Condition::Accepted, Status::False, Some(0), &["InvalidSpec", "MailboxNotAllowed", "MailboxConflict", "SinkNotEnabled"]),
+        (
+            Condition::Accepted,
+            Status::False,
+            Some(0),
+            &["InvalidSpec", "MailboxNotAllowed", "MailboxConflict", "SinkNotEnabled", "WorkloadIdentityNotEnabled"],
+        ),
         (
             Condition::Accepted,
             Status::False,

@@ -3,7 +3,7 @@
 
 use super::Context;
 use super::saying::Saying;
-use crate::entra::{Claims, Error};
+use crate::entra::{Claims, Error, Shown};
 
 /// What tokens for Exchange Online name as their audience: the hosts of the clouds, and the resource's other names.
 const EXCHANGE: [&str; 8] = [
@@ -22,15 +22,22 @@ pub(super) fn refused<'a>(error: &'a Error, context: &Context<'_>) -> Saying<'a>
         Error::Unreachable { authority: _, text } => Saying::EntraUnreachable { text },
         Error::Busy { status, code: _, retry_after } => Saying::EntraBusy { status: *status, wait: *retry_after },
         Error::Malformed(what) => Saying::EntraOdd { what },
-        Error::Refused { status, error, code, text, trace_id: _, correlation_id: _ } => {
-            by_code(*code, context).or_else(|| by_error(error)).unwrap_or(Saying::EntraUnknownRefusal { status: *status, error, text })
+        Error::CertificateExpired { not_after } => Saying::CertificateExpired { not_after: *not_after },
+        Error::NoAssertion(error) => Saying::NoAssertion { error },
+        Error::Refused { status, error, code, text, trace_id: _, correlation_id: _, shown } => {
+            let shown = shown.as_deref();
+            by_code(*code, context, shown).or_else(|| by_error(error, shown)).unwrap_or(Saying::EntraUnknownRefusal {
+                status: *status,
+                error,
+                text,
+            })
         }
     }
 }
 
 /// By the AADSTS number (Microsoft, "Microsoft Entra authentication and authorization error codes"; those not listed there were seen in
 /// public threads).
-fn by_code(code: Option<u32>, context: &Context<'_>) -> Option<Saying<'static>> {
+fn by_code<'a>(code: Option<u32>, context: &Context<'_>, shown: Option<&'a Shown>) -> Option<Saying<'a>> {
     Some(match code? {
         90002 | 900023 | 50059 | 50194 | 9001023 | 900382 | 900432 | 90038 => Saying::TenantUnknown,
         700016 | 700011 | 70001 => Saying::AppUnknown,
@@ -40,9 +47,9 @@ fn by_code(code: Option<u32>, context: &Context<'_>) -> Option<Saying<'static>> 
         7000222 => Saying::SecretExpired,
         7000216 | 7000218 | 900144 => Saying::SecretEmpty,
         700025 => Saying::PublicClient,
-        700027 => Saying::CertificateUnknown,
+        700027 => Saying::CertificateUnknown { shown },
         700024 => Saying::AssertionOutOfTime,
-        70021 | 700211 | 700212 | 700213 | 7002138 => Saying::FederatedMismatch,
+        70021 | 700211 | 700212 | 700213 | 7002138 => Saying::FederatedMismatch { shown },
         70011 | 1002012 | 28002 | 28003 | 700022 | 700023 | 901002 => Saying::ScopeRefused,
         500011 | 50001 | 650052 => Saying::ExchangeUnknownInTenant,
         650056 | 650057 => Saying::NoRoles,
@@ -53,9 +60,13 @@ fn by_code(code: Option<u32>, context: &Context<'_>) -> Option<Saying<'static>> 
 }
 
 /// By OAuth's own word (RFC 6749 section 5.2), for numbers that are not known here.
-fn by_error(error: &str) -> Option<Saying<'static>> {
+fn by_error<'a>(error: &str, shown: Option<&'a Shown>) -> Option<Saying<'a>> {
     match error {
-        "invalid_client" => Some(Saying::SecretWrong),
+        "invalid_client" => Some(match shown {
+            Some(Shown::Certificate { .. }) => Saying::CertificateUnknown { shown },
+            Some(Shown::Federated { .. }) => Saying::FederatedMismatch { shown },
+            None => Saying::SecretWrong,
+        }),
         "unauthorized_client" => Some(Saying::AppUnknown),
         "invalid_scope" => Some(Saying::ScopeRefused),
         "invalid_resource" => Some(Saying::ExchangeUnknownInTenant),

@@ -19,8 +19,11 @@ const MOST_ENTRIES: usize = 2_048;
 const RENEW_BELOW: Duration = Duration::from_secs(5 * 60);
 /// The old token is served meanwhile, if it has at least this left.
 const SERVE_ABOVE: Duration = Duration::from_secs(60);
-/// How long a refusal is believed, and how young a token must be to withstand doubt.
+/// How young a token must be to withstand doubt.
 const BELIEVED: Duration = Duration::from_secs(15);
+/// How long a refusal is believed: a little less than its app's collectors wait before they try again, so that ten thousand of them make one
+/// request. A changed credential has a key of its own, and a person who asks is answered afresh.
+const REFUSAL_BELIEVED: Duration = Duration::from_secs(4 * 60);
 /// Somebody who asks for a fresh answer gets one, this long after the last at the earliest.
 const ASKED_APART: Duration = Duration::from_secs(1);
 /// A broken network is tried more often: asking costs Entra nothing.
@@ -193,8 +196,9 @@ impl Entry {
 
 fn believed_for(error: &Error) -> Duration {
     match error {
-        Error::Unreachable { .. } => UNREACHABLE_FOR,
-        Error::Refused { .. } => BELIEVED,
+        Error::Unreachable { .. } | Error::NoAssertion(_) => UNREACHABLE_FOR,
+        Error::Refused { .. } => REFUSAL_BELIEVED,
+        Error::CertificateExpired { .. } => BELIEVED,
         Error::Busy { retry_after: Some(hint), .. } => *hint,
         Error::Busy { code: Some(50196), retry_after: None, .. } => LOOP_FOR,
         Error::Busy { retry_after: None, .. } | Error::Malformed(_) => BUSY_FOR,
@@ -205,7 +209,11 @@ fn believed_for(error: &Error) -> Duration {
 fn remaining(error: &Error, left: Duration) -> Error {
     match error {
         Error::Busy { status, code, retry_after: _ } => Error::Busy { status: *status, code: *code, retry_after: Some(left) },
-        Error::Unreachable { .. } | Error::Refused { .. } | Error::Malformed(_) => error.clone(),
+        Error::Unreachable { .. }
+        | Error::Refused { .. }
+        | Error::CertificateExpired { .. }
+        | Error::NoAssertion(_)
+        | Error::Malformed(_) => error.clone(),
     }
 }
 
@@ -267,6 +275,7 @@ mod tests {
             text: String::new(),
             trace_id: None,
             correlation_id: None,
+            shown: None,
         }
     }
 
@@ -321,7 +330,7 @@ mod tests {
             assert!(entra.cache.token(APP, Some(Instant::now()), fetch).await.is_err());
         }
         assert_eq!(start.elapsed(), Duration::from_millis(1) + 9 * ASKED_APART);
-        pass(60).await;
+        pass(240).await;
         assert_eq!(entra.token(Err(busy(Some(60)))).await, Err(busy(Some(60))));
         pass(20).await;
         assert_eq!(entra.token_asked(APP, Some(Instant::now()), Ok(3_600)).await, Err(busy(Some(40))));
@@ -378,7 +387,7 @@ mod tests {
         let unreachable = Error::Unreachable { authority: "login".into(), text: String::new() };
         let looping = Error::Busy { status: 400, code: Some(50196), retry_after: None };
         for (failure, seconds) in
-            [(refused(), 15), (busy(None), 60), (busy(Some(7)), 7), (looping, 300), (unreachable, 5), (Error::Malformed("x"), 60)]
+            [(refused(), 240), (busy(None), 60), (busy(Some(7)), 7), (looping, 300), (unreachable, 5), (Error::Malformed("x"), 60)]
         {
             let entra = Entra::default();
             assert_eq!(entra.token(Err(failure.clone())).await, Err(failure.clone()));

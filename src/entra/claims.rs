@@ -14,10 +14,7 @@ const LONGEST: usize = 256;
 
 /// Reads the payload of a JWT; `readable: false` where it is none.
 pub(super) fn read(token: &str) -> Claims {
-    let parts: Vec<&str> = token.splitn(4, '.').collect();
-    let [_header, payload, _signature] = parts.as_slice() else { return Claims::default() };
-    let Ok(bytes) = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')) else { return Claims::default() };
-    let Ok(Value::Object(claims)) = serde_json::from_slice(&bytes) else { return Claims::default() };
+    let Some(claims) = payload(token) else { return Claims::default() };
     let text = |name: &str| claims.get(name).and_then(first_text);
     Claims {
         audience: text("aud"),
@@ -27,6 +24,21 @@ pub(super) fn read(token: &str) -> Claims {
         roles: claims.get("roles").map(|roles| texts(roles).take(MOST_ROLES).collect()),
         delegated: claims.contains_key("scp"),
         readable: true,
+    }
+}
+
+/// One claim that is a text, or the first of a list.
+pub(super) fn one(token: &str, name: &str) -> Option<String> {
+    payload(token)?.get(name).and_then(first_text)
+}
+
+fn payload(token: &str) -> Option<serde_json::Map<String, Value>> {
+    let parts: Vec<&str> = token.splitn(4, '.').collect();
+    let [_header, payload, _signature] = parts.as_slice() else { return None };
+    let bytes = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(claims)) => Some(claims),
+        _ => None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! Tokens from Microsoft Entra for app-only access (OAuth 2.0 client credentials): request, cache, typed refusals.
 //! What a refusal means to a person is decided in `diagnosis`.
 
+mod assertion;
 mod cache;
+mod certificate;
 mod claims;
 mod request;
 
@@ -13,7 +15,9 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
+pub use assertion::{AUDIENCE, AssertionError, AssertionSource, ServiceAccount};
 use cache::Cache;
+pub use certificate::{Certificate, Part, Problem};
 
 /// The Microsoft cloud whose hosts are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -49,6 +53,14 @@ impl Cloud {
         }
     }
 
+    /// Which of Entra's token endpoints is asked: 21Vianet's knows the resource of Exchange by the older one (email-oauth2-proxy issue 255).
+    pub fn endpoint(self) -> Endpoint {
+        match self {
+            Self::Public | Self::UsGovernment | Self::UsGovernmentDod => Endpoint::V2,
+            Self::China => Endpoint::V1,
+        }
+    }
+
     /// The scope of an app-only token for IMAP and POP: `https://<host>/.default` (Microsoft, "Authenticate an IMAP, POP or SMTP connection
     /// using OAuth").
     pub fn scope(self) -> String {
@@ -56,38 +68,71 @@ impl Cloud {
     }
 }
 
+/// Entra's two token endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `/oauth2/token`, which takes a `resource`.
+    V1,
+    /// `/oauth2/v2.0/token`, which takes a `scope`.
+    V2,
+}
+
+/// How an app proves who it is.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// A client secret's value.
+    Secret(SecretString),
+    /// Assertions signed with a certificate's key.
+    Certificate(Arc<Certificate>),
+    /// Tokens of a Kubernetes service account that the app trusts (a federated credential).
+    Federated(ServiceAccount),
+}
+
+impl Proof {
+    /// Whether `other` is the same proof.
+    pub fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Secret(one), Self::Secret(other)) => one.expose_secret() == other.expose_secret(),
+            (Self::Certificate(one), Self::Certificate(other)) => one.same(other),
+            (Self::Federated(one), Self::Federated(other)) => one == other,
+            (Self::Secret(_) | Self::Certificate(_) | Self::Federated(_), _) => false,
+        }
+    }
+}
+
 /// An app's credential, validated (nothing empty, no white space around).
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// Name of the Secret it was read from, for remedies.
+    /// Name of the Secret or AppRegistration it was read from, for remedies.
     pub name: String,
     /// Directory (tenant) id or a verified domain.
     pub tenant_id: String,
     /// Application (client) id.
     pub client_id: String,
-    /// The secret's value.
-    pub client_secret: SecretString,
+    /// The proof.
+    pub proof: Proof,
     /// The cloud.
     pub cloud: Cloud,
-    /// When the secret ends, where declared.
+    /// When the secret (where declared) or the certificate ends.
     pub secret_expiration: Option<Timestamp>,
 }
 
 impl Credential {
     /// Whether `other` is the same credential of the same app, so that nothing needs to start anew.
     pub fn same(&self, other: &Self) -> bool {
-        let Self { name, tenant_id, client_id, client_secret, cloud, secret_expiration } = self;
+        let Self { name, tenant_id, client_id, proof, cloud, secret_expiration } = self;
         *name == other.name
             && *tenant_id == other.tenant_id
             && *client_id == other.client_id
-            && client_secret.expose_secret() == other.client_secret.expose_secret()
+            && proof.same(&other.proof)
             && *cloud == other.cloud
             && *secret_expiration == other.secret_expiration
     }
 
     /// The secret has the form of a GUID: ids have it, values never. The commonest mistake of all.
     pub fn looks_like_guid(&self) -> bool {
-        let groups: Vec<&str> = self.client_secret.expose_secret().split('-').collect();
+        let Proof::Secret(secret) = &self.proof else { return false };
+        let groups: Vec<&str> = secret.expose_secret().split('-').collect();
         let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
         lengths == [8, 4, 4, 4, 12] && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
     }
@@ -123,6 +168,27 @@ pub struct Token {
     pub claims: Claims,
 }
 
+/// What was shown to Entra in place of a secret, as far as a remedy must name it. Nothing here is secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// An assertion signed with a certificate's key.
+    Certificate {
+        /// The thumbprint that the portal shows.
+        sha1: String,
+        /// The other thumbprint.
+        sha256: String,
+    },
+    /// A service account's token.
+    Federated {
+        /// `iss`.
+        issuer: String,
+        /// `sub`.
+        subject: String,
+        /// `aud`.
+        audience: String,
+    },
+}
+
 /// A fact about a failed token request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -149,7 +215,18 @@ pub enum Error {
         trace_id: Option<String>,
         /// For a support case with Microsoft.
         correlation_id: Option<String>,
+        /// What was refused, where it was no secret.
+        shown: Option<Box<Shown>>,
     },
+    /// The certificate ended before anything was asked.
+    #[error("the certificate ended at {not_after}")]
+    CertificateExpired {
+        /// When.
+        not_after: Timestamp,
+    },
+    /// There is no token of the service account to show.
+    #[error(transparent)]
+    NoAssertion(#[from] AssertionError),
     /// Throttled or out of order (429, 5xx, or a transient AADSTS).
     #[error("Entra is busy ({status})")]
     Busy {
@@ -177,13 +254,33 @@ pub fn http_client(tls: &rustls::ClientConfig) -> Result<reqwest::Client, reqwes
         .build()
 }
 
-/// The cache of tokens: one per (authority, tenant, client, secret), single flight, renewed early.
+/// Who counts requests.
+struct Observer(Option<Box<dyn Fn(&'static str) + Send + Sync>>);
+
+impl Observer {
+    fn tell(&self, result: &'static str) {
+        if let Some(observer) = &self.0 {
+            observer(result);
+        }
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+/// The cache of tokens: one per (authority, tenant, client, proof), single flight, renewed early.
 ///
-/// Failures are kept too, shortly, so that 10,000 collectors of one app ask once: a refusal 15 s, a busy Entra for as long as it says.
+/// Failures are kept too, shortly, so that 10,000 collectors of one app ask once: a refusal four minutes, a busy Entra for as long as it says.
 #[derive(Debug)]
 pub struct Tokens {
     http: reqwest::Client,
     authority_override: Option<String>,
+    endpoint_override: Option<Endpoint>,
+    assertions: Option<Arc<dyn AssertionSource>>,
+    observer: Observer,
     /// Known to this process only: what a core dump or a log could show of a cache key says nothing of the secret.
     key: hmac::Key,
     cache: Cache,
@@ -196,7 +293,31 @@ impl Tokens {
         let mut key = [0; 32];
         // It cannot fail on Linux once the process runs; if it did, the key would merely be a known one.
         let _filled = aws_lc_rs::rand::fill(&mut key);
-        Self { http, authority_override, key: hmac::Key::new(hmac::HMAC_SHA256, &key), cache: Cache::default() }
+        Self {
+            http,
+            authority_override,
+            endpoint_override: None,
+            assertions: None,
+            observer: Observer(None),
+            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            cache: Cache::default(),
+        }
+    }
+
+    /// Where tokens of service accounts come from; without it, federated credentials fail.
+    pub fn with_assertions(self, assertions: Arc<dyn AssertionSource>) -> Self {
+        Self { assertions: Some(assertions), ..self }
+    }
+
+    /// `observer` is told the result of each request: `granted`, `refused`, `busy`, `unreachable`, `malformed`, or `unasked` where the proof
+    /// could not be made.
+    pub fn with_observer(self, observer: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
+        Self { observer: Observer(Some(Box::new(observer))), ..self }
+    }
+
+    /// Asks this endpoint whatever the cloud.
+    pub fn with_endpoint(self, endpoint: Option<Endpoint>) -> Self {
+        Self { endpoint_override: endpoint, ..self }
     }
 
     /// A token good for at least five more minutes, or for half its lifetime where that is shorter. While a renewal is under way or fails, the
@@ -205,8 +326,25 @@ impl Tokens {
     /// `asked`: since when a person wants a new answer. A refusal from before is then not believed, nor is a doubted token; Entra is asked anew,
     /// at most once a second for an app, and not while it is busy.
     pub async fn token(&self, credential: &Credential, asked: Option<Instant>) -> Result<Arc<Token>, Error> {
-        let authority = self.authority(credential);
-        self.cache.token(self.cache_key(credential), asked, || request::token(&self.http, authority, credential)).await
+        let target = request::Target {
+            http: &self.http,
+            authority: self.authority(credential),
+            endpoint: self.endpoint_override.unwrap_or_else(|| credential.cloud.endpoint()),
+            assertions: self.assertions.as_deref(),
+        };
+        let fetch = || async {
+            let answer = request::token(target, credential).await;
+            self.observer.tell(match &answer {
+                Ok(_) => "granted",
+                Err(Error::Refused { .. }) => "refused",
+                Err(Error::Busy { .. }) => "busy",
+                Err(Error::Unreachable { .. }) => "unreachable",
+                Err(Error::Malformed(_)) => "malformed",
+                Err(Error::CertificateExpired { .. } | Error::NoAssertion(_)) => "unasked",
+            });
+            answer
+        };
+        self.cache.token(self.cache_key(credential), asked, fetch).await
     }
 
     /// Casts doubt on the cached token: the next call asks Entra (a role was missing, or Exchange refused it), unless the token is younger than
@@ -222,10 +360,15 @@ impl Tokens {
 
     fn cache_key(&self, credential: &Credential) -> cache::Key {
         let mut context = hmac::Context::with_key(&self.key);
-        let secret = credential.client_secret.expose_secret();
-        for part in [self.authority(credential), credential.cloud.exchange_host(), &credential.tenant_id, &credential.client_id, secret] {
+        let (kind, proof): (&str, &[&[u8]]) = match &credential.proof {
+            Proof::Secret(secret) => ("secret", &[secret.expose_secret().as_bytes()]),
+            Proof::Certificate(certificate) => ("certificate", &[certificate.fingerprint()]),
+            Proof::Federated(account) => ("federated", &[account.namespace.as_bytes(), account.name.as_bytes()]),
+        };
+        let app = [self.authority(credential), credential.cloud.exchange_host(), &credential.tenant_id, &credential.client_id, kind];
+        for part in app.into_iter().map(str::as_bytes).chain(proof.iter().copied()) {
             context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part.as_bytes());
+            context.update(part);
         }
         let mut key = [0; 32];
         for (to, from) in key.iter_mut().zip(context.sign().as_ref()) {

@@ -8,8 +8,11 @@ use reqwest::{Response, StatusCode, Url};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::Value;
+use tracing::info;
 
-use super::{Credential, Error, Token, claims};
+use super::assertion::{self, AssertionError, AssertionSource};
+use super::certificate::{Certificate, Form};
+use super::{Credential, Endpoint, Error, Proof, Shown, Token, claims};
 
 /// From the first packet to the last byte of the answer.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
@@ -32,20 +35,91 @@ pub(super) struct Answer {
     pub(super) lifetime: Duration,
 }
 
-/// Asks `authority` for a token of `credential` by client secret (RFC 6749 section 4.4; Microsoft, "OAuth 2.0 client credentials flow").
-pub(super) async fn token(http: &reqwest::Client, authority: &str, credential: &Credential) -> Result<Answer, Error> {
-    let unreachable = |text: String| Error::Unreachable { authority: host_and_port(authority), text };
-    let url = endpoint(authority, &credential.tenant_id).ok_or_else(|| unreachable("the authority is not an http(s) URL".into()))?;
-    match tokio::time::timeout(DEADLINE, exchange(http, url, credential)).await {
-        Ok(Ok(answer)) => read(&answer, credential, Timestamp::now()),
+/// AADSTS number of an assertion signed with a key that the app does not have.
+const UNKNOWN_KEY: u32 = 700_027;
+/// RFC 7523 section 2.2.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// Where to ask, and with what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    pub(super) http: &'a reqwest::Client,
+    /// A URL without the tenant.
+    pub(super) authority: &'a str,
+    pub(super) endpoint: Endpoint,
+    pub(super) assertions: Option<&'a dyn AssertionSource>,
+}
+
+/// Asks for a token of `credential` (RFC 6749 section 4.4; Microsoft, "OAuth 2.0 client credentials flow"). Two requests at most: an assertion
+/// whose key Entra does not know is shown once more in the other form.
+pub(super) async fn token(target: Target<'_>, credential: &Credential) -> Result<Answer, Error> {
+    match &credential.proof {
+        Proof::Secret(secret) => ask(target, credential, &[("client_secret", secret.expose_secret())], None).await,
+        Proof::Certificate(certificate) => {
+            if certificate.not_after() <= Timestamp::now() {
+                return Err(Error::CertificateExpired { not_after: certificate.not_after() });
+            }
+            match by_certificate(target, credential, certificate, Form::Current).await {
+                Err(refused @ Error::Refused { code: Some(UNKNOWN_KEY), .. }) => {
+                    let second = by_certificate(target, credential, certificate, Form::Former).await;
+                    let taken = if second.is_ok() { Form::Former.as_str() } else { "neither" };
+                    info!(client_id = credential.client_id, refused = Form::Current.as_str(), taken, "certificate shown in both forms");
+                    second.map_err(|_| refused)
+                }
+                answer => answer,
+            }
+        }
+        Proof::Federated(account) => {
+            let source = target.assertions.ok_or(AssertionError::NoSource)?;
+            let token = source.assertion(account).await?;
+            ask(target, credential, &shown_as(token.expose_secret()), Some(assertion::shown(&token))).await
+        }
+    }
+}
+
+fn shown_as(assertion: &str) -> [(&'static str, &str); 2] {
+    [("client_assertion_type", JWT_BEARER), ("client_assertion", assertion)]
+}
+
+async fn by_certificate(target: Target<'_>, credential: &Credential, certificate: &Certificate, form: Form) -> Result<Answer, Error> {
+    let Some(audience) = url(target, &credential.tenant_id) else { return Err(no_url(target.authority)) };
+    let signed = certificate.assertion(&credential.client_id, audience.as_str(), &request_id(), form, Timestamp::now());
+    let Some(assertion) = signed else { return Err(Error::Malformed("the system gives no randomness to sign with")) };
+    let shown = Shown::Certificate { sha1: certificate.sha1(), sha256: certificate.sha256() };
+    ask(target, credential, &shown_as(&assertion), Some(shown)).await
+}
+
+async fn ask(target: Target<'_>, credential: &Credential, proof: &[(&str, &str)], shown: Option<Shown>) -> Result<Answer, Error> {
+    let unreachable = |text: String| Error::Unreachable { authority: host_and_port(target.authority), text };
+    let Some(url) = url(target, &credential.tenant_id) else { return Err(no_url(target.authority)) };
+    let scope = credential.cloud.scope();
+    let resource = match target.endpoint {
+        Endpoint::V2 => ("scope", scope.as_str()),
+        Endpoint::V1 => ("resource", scope.trim_end_matches("/.default")),
+    };
+    let mut form = vec![("client_id", credential.client_id.as_str()), resource];
+    form.extend_from_slice(proof);
+    form.push(("grant_type", "client_credentials"));
+    let secrets: Vec<&str> = proof.iter().filter(|(name, _)| *name != "client_assertion_type").map(|(_, value)| *value).collect();
+    match tokio::time::timeout(DEADLINE, exchange(target.http, url, &form)).await {
+        Ok(Ok(answer)) => read(&answer, &secrets, shown, Timestamp::now()),
         Ok(Err(error)) => Err(unreachable(bounded(&innermost(error), LONGEST_TEXT))),
         Err(_elapsed) => Err(unreachable(format!("no answer within {} s", DEADLINE.as_secs()))),
     }
 }
 
-fn endpoint(authority: &str, tenant: &str) -> Option<Url> {
-    let mut url = Url::parse(authority).ok().filter(|url| matches!(url.scheme(), "https" | "http"))?;
-    url.path_segments_mut().ok()?.pop_if_empty().extend([tenant, "oauth2", "v2.0", "token"]);
+fn no_url(authority: &str) -> Error {
+    Error::Unreachable { authority: host_and_port(authority), text: "the authority is not an http(s) URL".into() }
+}
+
+/// The token endpoint: also the audience of an assertion.
+fn url(target: Target<'_>, tenant: &str) -> Option<Url> {
+    let mut url = Url::parse(target.authority).ok().filter(|url| matches!(url.scheme(), "https" | "http"))?;
+    let path: &[&str] = match target.endpoint {
+        Endpoint::V1 => &["oauth2", "token"],
+        Endpoint::V2 => &["oauth2", "v2.0", "token"],
+    };
+    url.path_segments_mut().ok()?.pop_if_empty().push(tenant).extend(path);
     Some(url)
 }
 
@@ -64,14 +138,8 @@ struct Raw {
     cut: bool,
 }
 
-async fn exchange(http: &reqwest::Client, url: Url, credential: &Credential) -> Result<Raw, reqwest::Error> {
-    let form = [
-        ("client_id", credential.client_id.as_str()),
-        ("scope", &credential.cloud.scope()),
-        ("client_secret", credential.client_secret.expose_secret()),
-        ("grant_type", "client_credentials"),
-    ];
-    let request = http.post(url).header("client-request-id", request_id()).header("return-client-request-id", "true").form(&form);
+async fn exchange(http: &reqwest::Client, url: Url, form: &[(&str, &str)]) -> Result<Raw, reqwest::Error> {
+    let request = http.post(url).header("client-request-id", request_id()).header("return-client-request-id", "true").form(form);
     let mut response: Response = request.send().await?;
     let mut body = Vec::new();
     let mut cut = false;
@@ -117,13 +185,13 @@ struct Refusal {
     correlation_id: Value,
 }
 
-fn read(raw: &Raw, credential: &Credential, now: Timestamp) -> Result<Answer, Error> {
+fn read(raw: &Raw, secrets: &[&str], showed: Option<Shown>, now: Timestamp) -> Result<Answer, Error> {
     let status = raw.status.as_u16();
     if raw.status.is_success() {
         return granted(raw, now);
     }
     let refusal: Refusal = serde_json::from_slice(&raw.body).unwrap_or_default();
-    let shown = |value: &Value, longest: usize| shown(value.as_str().unwrap_or_default(), credential, longest);
+    let shown = |value: &Value, longest: usize| shown(value.as_str().unwrap_or_default(), secrets, longest);
     let error = shown(&refusal.error, 64);
     let code = code(&refusal);
     let busy = raw.status == StatusCode::TOO_MANY_REQUESTS
@@ -140,7 +208,15 @@ fn read(raw: &Raw, credential: &Credential, now: Timestamp) -> Result<Answer, Er
         None => "no error description".to_owned(),
     };
     let id = |value: &Value| Some(shown(value, 64)).filter(|id| !id.is_empty());
-    Err(Error::Refused { status, error, code, text, trace_id: id(&refusal.trace_id), correlation_id: id(&refusal.correlation_id) })
+    Err(Error::Refused {
+        status,
+        error,
+        code,
+        text,
+        trace_id: id(&refusal.trace_id),
+        correlation_id: id(&refusal.correlation_id),
+        shown: showed.map(Box::new),
+    })
 }
 
 fn granted(raw: &Raw, now: Timestamp) -> Result<Answer, Error> {
@@ -188,13 +264,13 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 /// The first line of a text of Entra's, without the secret should it be quoted there.
-fn shown(text: &str, credential: &Credential, longest: usize) -> String {
+fn shown(text: &str, secrets: &[&str], longest: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
     // Some answers have all on one line.
     let line = line.split_once(" Trace ID:").map_or(line, |(line, _)| line);
-    let secret = credential.client_secret.expose_secret();
     // Anything shorter is no secret, and blanking it out would garble the text.
-    if secret.len() < 4 { bounded(line, longest) } else { bounded(&line.replace(secret, "***"), longest) }
+    let blanked = secrets.iter().filter(|secret| secret.len() >= 4).fold(line.to_owned(), |line, secret| line.replace(secret, "***"));
+    bounded(&blanked, longest)
 }
 
 fn bounded(text: &str, longest: usize) -> String {

@@ -14,7 +14,7 @@ fn credential() -> Credential {
         name: "azure-app".into(),
         tenant_id: "contoso.onmicrosoft.com".into(),
         client_id: "11111111-2222-3333-4444-555555555555".into(),
-        client_secret: SECRET.into(),
+        proof: Proof::Secret(SECRET.into()),
         cloud: Cloud::Public,
         secret_expiration: None,
     }
@@ -126,7 +126,7 @@ async fn another_secret_is_asked_for_at_once() {
     assert!(tokens.token(&credential(), None).await.is_err());
     assert!(tokens.token(&credential(), None).await.is_err(), "the refusal is believed for a while");
     assert_eq!(server.requests().len(), 1);
-    let rotated = Credential { client_secret: "another".into(), ..credential() };
+    let rotated = Credential { proof: Proof::Secret("another".into()), ..credential() };
     assert_eq!(tokens.token(&rotated, None).await.unwrap().secret.expose_secret(), "new");
 }
 
@@ -140,6 +140,7 @@ async fn a_refusal_becomes_its_facts() {
         text: text.into(),
         trace_id: Some("0f01".into()),
         correlation_id: Some("3b02".into()),
+        shown: None,
     };
     let crlf = "AADSTS7000215: Invalid client secret provided.\r\nTrace ID: 0f01\r\nCorrelation ID: 3b02";
     let one_line = "AADSTS7000215: Invalid client secret provided. Trace ID: 0f01 Correlation ID: 3b02";

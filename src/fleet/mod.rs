@@ -103,6 +103,11 @@ impl Fleet {
         self.environment.metrics.collectors(self.tasks.lock().await.len());
     }
 
+    /// What all tasks share.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     /// The latest value, or `None` without a task.
     pub fn progress(&self, id: &CollectorId) -> Option<Progress> {
         self.latest.read().ok()?.get(id).map(|progress| progress.borrow().clone())

@@ -280,7 +280,7 @@ fn judged(yaml: &str, language: Language) -> Result<Collector, (Reason, Checklis
     }
     let object: MailboxCollector = serde_json::from_value(documents[1].clone()).unwrap();
     let found = |name: &str| (secret.metadata.name.as_deref() == Some(name)).then_some(&secret);
-    validate::from_files(&object, found, &validate::Options { file_sink: true }).map_err(|error| {
+    validate::from_files(&object, found, |_| None, &validate::Options { file_sink: true, ..Default::default() }).map_err(|error| {
         let reason = error.reason();
         (reason, doctor::refused("office", "factures", MAILBOX, SetupStep::Secret, reason, &error.to_string(), language))
     })

@@ -14,6 +14,7 @@ mod bad_input;
 mod chart;
 mod collect;
 mod control_plane;
+mod credentials;
 mod doctor;
 mod dovecot;
 mod faults;

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Ending;
 use crate::diagnosis::Reason;
 
 /// Days before the end, and what is said from then on.
@@ -21,9 +22,9 @@ pub(super) struct Expiry {
     pub next_change: Option<Timestamp>,
 }
 
-/// Of a secret that ends at `end`; `refused`: Entra takes it no longer.
-pub(super) fn of(end: Timestamp, now: Timestamp, refused: bool) -> Expiry {
-    if end <= now {
+/// Of a secret or certificate that ends at `end`; `refused`: Entra takes it no longer.
+pub(super) fn of(end: Timestamp, ending: Ending, now: Timestamp, refused: bool) -> Expiry {
+    if end <= now && ending == Ending::Secret {
         // A refused one is told by TokenHealthy.
         let message = || {
             format!(
@@ -38,14 +39,17 @@ pub(super) fn of(end: Timestamp, now: Timestamp, refused: bool) -> Expiry {
     let below = STEPS.iter().rev().find(|(within, _)| left > days(*within)).map_or(SignedDuration::ZERO, |(within, _)| days(*within));
     Expiry {
         told: step.map(|(_, reason)| {
-            (
-                *reason,
-                format!(
-                    "the client secret ends at {end}: add a new one to the app registration and write it, with its date, into the Secret"
+            let message = match ending {
+                Ending::Secret => {
+                    format!("the client secret ends at {end}: add a new one to the app registration and write it, with its date, into the Secret")
+                }
+                Ending::Certificate => format!(
+                    "the certificate ends at {end}: upload a new one to the app registration and write it, with its key, into the Secret (tls.crt, tls.key)"
                 ),
-            )
+            };
+            (*reason, message)
         }),
-        next_change: end.checked_sub(below).ok(),
+        next_change: end.checked_sub(below).ok().filter(|at| *at > now),
     }
 }
 
@@ -68,10 +72,13 @@ mod tests {
             (-24, Some("ExpirationTimeStale"), None),
         ] {
             let before = |hours: i64| end - SignedDuration::from_hours(hours);
-            let expiry = of(end, before(hours_before), false);
+            let expiry = of(end, Ending::Secret, before(hours_before), false);
             assert_eq!(expiry.told.map(|(reason, _)| reason.as_str()), told, "{hours_before} h before");
             assert_eq!(expiry.next_change, next_hours_before.map(before), "{hours_before} h before");
         }
-        assert!(of(end, end, true).told.is_none(), "TokenHealthy tells a secret that has ended");
+        assert!(of(end, Ending::Secret, end, true).told.is_none(), "TokenHealthy tells a secret that has ended");
+        let certificate = of(end, Ending::Certificate, end + SignedDuration::from_hours(1), true);
+        assert_eq!(certificate.told.map(|(reason, _)| reason.as_str()), Some("ExpiresIn1Day"), "its date is no mere declaration");
+        assert_eq!(certificate.next_change, None);
     }
 }

@@ -13,7 +13,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn accepted(generation: i64) -> Acceptance {
-    Acceptance { generation, outcome: Ok(()), suspended: false, requested_at: None, secret_expiration: None }
+    Acceptance { generation, outcome: Ok(()), suspended: false, requested_at: None, secret_expiration: None, warns: None }
 }
 
 fn refused(reason: Reason) -> Acceptance {
@@ -85,7 +85,7 @@ fn a_restart_over_a_settled_object_changes_nothing() {
     let failing = Progress { token: bad(Reason::SecretInvalid), mailbox: Stage::NotYetTried, ..good() };
     let quarantined = Progress { quarantined: 3, last_message: Some(at(1)), token_expiration: Some(at(3_600)), ..good() };
     let lasting = Progress { mailbox: bad(Reason::ConnectionFailed), trouble: Some((at(0), 9)), ..good() };
-    let ends = Acceptance { secret_expiration: Some(at(86_400 * 10)), ..accepted(1) };
+    let ends = Acceptance { secret_expiration: Some(at(86_400 * 10)), warns: Some(Ending::Secret), ..accepted(1) };
     for (acceptance, progress) in
         [(accepted(1), good()), (accepted(1), failing), (accepted(1), quarantined), (accepted(1), lasting), (ends, good())]
     {
@@ -321,7 +321,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
                 let progress = progress.map(|progress| Progress { generation: of, ..progress });
                 Step {
                     wait,
-                    acceptance: Acceptance { generation, outcome, suspended, requested_at: Some("t".into()), secret_expiration },
+                    acceptance: Acceptance {
+                        generation,
+                        outcome,
+                        suspended,
+                        requested_at: Some("t".into()),
+                        secret_expiration,
+                        warns: Some(Ending::Secret),
+                    },
                     progress,
                 }
             };

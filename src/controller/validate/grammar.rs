@@ -175,9 +175,59 @@ fn component(name: &str) -> Result<&str, PathProblem> {
     }
 }
 
+/// Whether `text` matches `glob`, in which `*` stands for any text and `?` for one character. Takes time in the product of the lengths at most.
+pub(super) fn matches(glob: &str, text: &str) -> bool {
+    let (mut glob, mut text) = (glob.chars(), text.chars());
+    // Where to go on when what stands behind the last star did not match: one character further.
+    let mut again: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
+    loop {
+        let (wanted, found) = (glob.clone().next(), text.clone().next());
+        match (wanted, found) {
+            (Some('*'), _) => {
+                glob.next();
+                again = Some((glob.clone(), text.clone()));
+                continue;
+            }
+            (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
+                glob.next();
+                text.next();
+                continue;
+            }
+            (None, None) => return true,
+            (_, _) => {}
+        }
+        let Some((behind_star, mut rest)) = again.take() else { return false };
+        if rest.next().is_none() {
+            return false;
+        }
+        (glob, text) = (behind_star.clone(), rest.clone());
+        again = Some((behind_star, rest));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text_and_a_question_mark_for_one_character() {
+        for (glob, text, expected) in [
+            ("*@contoso.fr", "a@contoso.fr", true),
+            ("*@contoso.fr", "a@contoso.fr.evil.example", false),
+            ("*@contoso.fr", "a@other.fr", false),
+            ("facture?@*", "factures@x.fr", true),
+            ("facture?@*", "facture@x.fr", false),
+            ("a@x.fr", "a@x.fr", true),
+            ("a@x.fr", "b@x.fr", false),
+            ("*", "", true),
+            ("", "a", false),
+            ("*a*b*c", "xaxbxcxc", true),
+            ("*a*b*c", "xaxbxcxd", false),
+        ] {
+            assert_eq!(matches(glob, text), expected, "{glob} {text}");
+        }
+        assert!(!matches(&"*a".repeat(100), &"a".repeat(99)), "and in no long time");
+    }
 
     const MINUTE: Duration = Duration::from_secs(60);
     const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use super::grammar;
-use crate::entra::{Cloud, Credential};
+use crate::entra::{Certificate, Cloud, Credential, Part, Problem, Proof};
 
 /// Directory (tenant) id, or a verified domain.
 pub const TENANT_ID: &str = "tenantId";
@@ -18,12 +19,21 @@ pub const TENANT_ID: &str = "tenantId";
 pub const CLIENT_ID: &str = "clientId";
 /// The client secret's value.
 pub const CLIENT_SECRET: &str = "clientSecret";
+/// A certificate in PEM, instead of the client secret.
+pub const CERTIFICATE: &str = "tls.crt";
+/// The certificate's private key in PEM.
+pub const CERTIFICATE_KEY: &str = "tls.key";
 /// Optional: `Public`, `USGovernment`, `USGovernmentDoD` or `China`.
 pub const CLOUD: &str = "cloud";
 /// Optional: when the client secret ends, RFC 3339.
 pub const SECRET_EXPIRATION_TIME: &str = "secretExpirationTime";
 
-const KEYS: [&str; 5] = [TENANT_ID, CLIENT_ID, CLIENT_SECRET, CLOUD, SECRET_EXPIRATION_TIME];
+const KEYS: [&str; 7] = [TENANT_ID, CLIENT_ID, CLIENT_SECRET, CERTIFICATE, CERTIFICATE_KEY, CLOUD, SECRET_EXPIRATION_TIME];
+
+/// Longest client secret, in bytes; real ones have some 40.
+const LONGEST_SECRET: usize = 1_024;
+/// Longest PEM text, in bytes; a chain of a few certificates has some 10,000.
+const LONGEST_PEM: usize = 64 * 1_024;
 
 /// Types whose holders are other programs' credentials (law 11): a collector must not be the way to send them out.
 const REFUSED_TYPES: [&str; 3] = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1"];
@@ -35,25 +45,37 @@ const OTHER_KEYS: usize = 32;
 #[derive(Clone)]
 pub struct SecretData {
     type_: String,
-    values: BTreeMap<&'static str, SecretSlice<u8>>,
+    values: BTreeMap<String, SecretSlice<u8>>,
     other_keys: Vec<String>,
+    certificate: OnceLock<Result<Arc<Certificate>, (Part, Problem)>>,
 }
 
 impl SecretData {
     /// From a Secret's `type` (empty: `Opaque`) and its decoded `data`.
     pub fn new(type_: &str, data: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        Self::with_key(type_, data, None)
+    }
+
+    /// The same, reading one more key: an AppRegistration may name the key of its client secret.
+    pub fn with_key(type_: &str, data: impl IntoIterator<Item = (String, Vec<u8>)>, key: Option<&str>) -> Self {
         let mut values = BTreeMap::new();
         let mut other_keys = Vec::new();
-        for (key, value) in data {
-            match KEYS.iter().find(|known| **known == key) {
-                Some(known) => {
-                    values.insert(*known, SecretSlice::from(value));
+        for (name, value) in data {
+            match KEYS.iter().copied().chain(key).find(|known| **known == name) {
+                Some(_) => {
+                    values.insert(name, SecretSlice::from(value));
                 }
-                None if other_keys.len() < OTHER_KEYS && key.len() <= 64 => other_keys.push(key),
+                None if other_keys.len() < OTHER_KEYS && name.len() <= 64 => other_keys.push(name),
                 None => {}
             }
         }
-        Self { type_: type_.to_owned(), values, other_keys }
+        Self { type_: type_.to_owned(), values, other_keys, certificate: OnceLock::new() }
+    }
+
+    /// Of a Secret; `key` is read besides the usual ones.
+    pub fn of(secret: Secret, key: Option<&str>) -> Self {
+        let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+        Self::with_key(secret.type_.as_deref().unwrap_or_default(), data, key)
     }
 
     /// The Secret's type, where it is one that is never read as a credential.
@@ -71,8 +93,7 @@ impl SecretData {
 
 impl From<Secret> for SecretData {
     fn from(secret: Secret) -> Self {
-        let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
-        Self::new(secret.type_.as_deref().unwrap_or_default(), data)
+        Self::of(secret, None)
     }
 }
 
@@ -91,9 +112,12 @@ pub enum KeyProblem {
         /// A key that was probably meant.
         similar: Option<String>,
     },
-    /// Not there, but a certificate is.
-    #[error("is missing; a certificate (tls.crt, tls.key) cannot be used yet by this version")]
-    CertificateInstead,
+    /// A client secret and a certificate.
+    #[error("stands beside clientSecret, and which of the two is meant cannot be known: remove one")]
+    Both,
+    /// No usable certificate or key.
+    #[error("{0}")]
+    Certificate(Problem),
     /// Nothing but white space.
     #[error("is empty")]
     Empty,
@@ -112,42 +136,95 @@ pub enum KeyProblem {
 }
 
 /// The credential in `secret`, or the first key that is wrong with it.
-pub(super) fn credential(name: &str, secret: &SecretData) -> Result<Credential, (&'static str, KeyProblem)> {
-    let tenant_id = required(secret, TENANT_ID, 253)?;
+pub(super) fn credential(name: &str, secret: &SecretData) -> Result<Credential, (String, KeyProblem)> {
+    let named = |(key, problem): (&str, KeyProblem)| (key.to_owned(), problem);
+    let tenant_id = required(secret, TENANT_ID, 253).map_err(named)?;
+    let malformed = |key: &'static str, form| (key.to_owned(), KeyProblem::Malformed(form));
     if !grammar::is_domain(&tenant_id) {
-        return Err((TENANT_ID, KeyProblem::Malformed("a directory (tenant) id or a domain of the tenant")));
+        return Err(malformed(TENANT_ID, "a directory (tenant) id or a domain of the tenant"));
     }
-    let client_id = required(secret, CLIENT_ID, 64)?;
+    let client_id = required(secret, CLIENT_ID, 64).map_err(named)?;
     if !client_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-        return Err((CLIENT_ID, KeyProblem::Malformed("an application (client) id, such as 11111111-2222-3333-4444-555555555555")));
+        return Err(malformed(CLIENT_ID, "an application (client) id, such as 11111111-2222-3333-4444-555555555555"));
     }
-    let client_secret = SecretString::from(required(secret, CLIENT_SECRET, 1_024)?);
-    let cloud = match optional(secret, CLOUD, 32)?.as_deref() {
+    let has = |key| secret.values.contains_key(key);
+    let has_certificate = has(CERTIFICATE) || has(CERTIFICATE_KEY);
+    if has_certificate && has(CLIENT_SECRET) {
+        let key = if has(CERTIFICATE) { CERTIFICATE } else { CERTIFICATE_KEY };
+        return Err((key.to_owned(), KeyProblem::Both));
+    }
+    let proof = if has_certificate { certificate(secret)? } else { client_secret(secret, CLIENT_SECRET)? };
+    let cloud = optional(secret, CLOUD, 32).map_err(named)?;
+    let cloud = cloud_of(cloud.as_deref()).ok_or_else(|| malformed(CLOUD, CLOUDS))?;
+    let declared = match optional(secret, SECRET_EXPIRATION_TIME, 64).map_err(named)? {
+        None => None,
+        Some(text) => Some(time_of(&text).ok_or_else(|| malformed(SECRET_EXPIRATION_TIME, TIME))?),
+    };
+    let secret_expiration = ends(&proof).or(declared);
+    Ok(Credential { name: name.to_owned(), tenant_id, client_id, proof, cloud, secret_expiration })
+}
+
+/// What a cloud may be called.
+pub(super) const CLOUDS: &str = "one of Public, USGovernment, USGovernmentDoD, China";
+/// What a time looks like.
+pub(super) const TIME: &str = "an RFC 3339 time, such as 2027-05-01T00:00:00Z";
+
+/// The cloud of that name; the public one where none is given.
+pub(super) fn cloud_of(name: Option<&str>) -> Option<Cloud> {
+    Some(match name {
         None | Some("Public") => Cloud::Public,
         Some("USGovernment") => Cloud::UsGovernment,
         Some("USGovernmentDoD") => Cloud::UsGovernmentDod,
         Some("China") => Cloud::China,
-        Some(_) => return Err((CLOUD, KeyProblem::Malformed("one of Public, USGovernment, USGovernmentDoD, China"))),
-    };
-    let secret_expiration = match optional(secret, SECRET_EXPIRATION_TIME, 64)? {
-        None => None,
-        Some(text) => Some(
-            Timestamp::from_str(&text)
-                .map_err(|_| (SECRET_EXPIRATION_TIME, KeyProblem::Malformed("an RFC 3339 time, such as 2027-05-01T00:00:00Z")))?,
-        ),
-    };
-    Ok(Credential { name: name.to_owned(), tenant_id, client_id, client_secret, cloud, secret_expiration })
-}
-
-fn required(secret: &SecretData, key: &'static str, most: usize) -> Result<String, (&'static str, KeyProblem)> {
-    optional(secret, key, most)?.ok_or_else(|| {
-        let certificate = key == CLIENT_SECRET && secret.other_keys.iter().any(|other| other == "tls.crt");
-        let problem = if certificate { KeyProblem::CertificateInstead } else { KeyProblem::Missing { similar: secret.similar(key) } };
-        (key, problem)
+        Some(_) => return None,
     })
 }
 
-fn optional(secret: &SecretData, key: &'static str, most: usize) -> Result<Option<String>, (&'static str, KeyProblem)> {
+/// A time in RFC 3339.
+pub(super) fn time_of(text: &str) -> Option<Timestamp> {
+    Timestamp::from_str(text).ok()
+}
+
+/// When a proof says itself that it ends.
+pub(super) fn ends(proof: &Proof) -> Option<Timestamp> {
+    match proof {
+        Proof::Certificate(certificate) => Some(certificate.not_after()),
+        Proof::Secret(_) | Proof::Federated(_) => None,
+    }
+}
+
+/// The client secret under `key`.
+pub(super) fn client_secret(secret: &SecretData, key: &str) -> Result<Proof, (String, KeyProblem)> {
+    let value = required(secret, key, LONGEST_SECRET).map_err(|(key, problem)| (key.to_owned(), problem))?;
+    Ok(Proof::Secret(SecretString::from(value)))
+}
+
+/// The certificate and its key, under the keys of the Secret type kubernetes.io/tls.
+pub(super) fn certificate(secret: &SecretData) -> Result<Proof, (String, KeyProblem)> {
+    let pem = |key: &'static str| {
+        let missing = || KeyProblem::Missing { similar: secret.similar(key) };
+        let value = secret.values.get(key).ok_or_else(|| (key.to_owned(), missing()))?.expose_secret();
+        match value.len() {
+            0 => Err((key.to_owned(), KeyProblem::Empty)),
+            ..=LONGEST_PEM => Ok(value),
+            _ => Err((key.to_owned(), KeyProblem::TooLong(LONGEST_PEM))),
+        }
+    };
+    let (text, key) = (pem(CERTIFICATE)?, pem(CERTIFICATE_KEY)?);
+    // Ten thousand collectors of one app share what was read once of their Secret.
+    let read = secret.certificate.get_or_init(|| Certificate::from_pem(text, key).map(Arc::new));
+    match read {
+        Ok(certificate) => Ok(Proof::Certificate(Arc::clone(certificate))),
+        Err((Part::Certificate, problem)) => Err((CERTIFICATE.to_owned(), KeyProblem::Certificate(problem.clone()))),
+        Err((Part::Key, problem)) => Err((CERTIFICATE_KEY.to_owned(), KeyProblem::Certificate(problem.clone()))),
+    }
+}
+
+fn required<'k>(secret: &SecretData, key: &'k str, most: usize) -> Result<String, (&'k str, KeyProblem)> {
+    optional(secret, key, most)?.ok_or_else(|| (key, KeyProblem::Missing { similar: secret.similar(key) }))
+}
+
+fn optional<'k>(secret: &SecretData, key: &'k str, most: usize) -> Result<Option<String>, (&'k str, KeyProblem)> {
     let Some(value) = secret.values.get(key) else { return Ok(None) };
     let text = std::str::from_utf8(value.expose_secret()).map_err(|_| (key, KeyProblem::NotText))?.trim();
     // `kubectl create secret --from-file` keeps the line end of the file, hence the trim.

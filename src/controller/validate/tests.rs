@@ -3,10 +3,10 @@
 use super::*;
 use crate::collect::SinkConfig;
 use crate::diagnosis::Reason;
-use crate::entra::Cloud;
+use crate::entra::{Cloud, Proof};
 use secrecy::ExposeSecret;
 
-const ENABLED: Options = Options { file_sink: true };
+const ENABLED: Options = Options { file_sink: true, workload_identity: false };
 
 fn object(change: impl FnOnce(&mut Value)) -> MailboxCollector {
     let mut value = json!({
@@ -86,7 +86,12 @@ fn each_bad_field_is_named_with_its_problem_and_the_way_out() {
             Reason::InvalidSpec,
             &["spec.credentials:", "both", "exactly one"],
         ),
-        ("/spec/credentials", json!({"appRegistrationRef": {"name": "b"}}), Reason::InvalidSpec, &["appRegistrationRef", "not built yet"]),
+        (
+            "/spec/credentials",
+            json!({"appRegistrationRef": {"name": "B"}}),
+            Reason::InvalidSpec,
+            &["spec.credentials.appRegistrationRef.name:"],
+        ),
         ("/spec/credentials", json!({"secretRef": {"name": "../other"}}), Reason::InvalidSpec, &["spec.credentials.secretRef.name:"]),
         ("/spec/folders", json!([{"name": "INBOX"}, {"name": "Sent"}]), Reason::InvalidSpec, &["spec.folders", "not built yet", "INBOX"]),
         ("/spec/folders", json!([{"name": "Sent"}]), Reason::InvalidSpec, &["spec.folders"]),
@@ -157,7 +162,7 @@ fn set(value: &mut Value, pointer: &str, new: Value) {
 
 #[test]
 fn a_file_sink_without_a_root_says_which_flag_is_missing() {
-    let error = validate(&object(|_| {}), &secret(&[]), &Options { file_sink: false }).unwrap_err();
+    let error = validate(&object(|_| {}), &secret(&[]), &Options::default()).unwrap_err();
     assert_eq!(error.reason(), Reason::SinkNotEnabled);
     assert!(error.to_string().contains("--file-sink-root"), "{error}");
 }
@@ -171,7 +176,8 @@ fn a_credential_is_trimmed_and_its_optional_keys_are_read() {
         ("secretExpirationTime", Some(b"2027-05-01T00:00:00Z\n")),
     ]);
     let credential = validate(&object(|_| {}), &data, &ENABLED).unwrap().credential;
-    assert_eq!(credential.client_secret.expose_secret(), "s3cr3t");
+    let Proof::Secret(value) = &credential.proof else { panic!("{credential:?}") };
+    assert_eq!(value.expose_secret(), "s3cr3t");
     assert_eq!(credential.tenant_id, "0b5c3a1e-0000-4000-8000-000000000000");
     assert_eq!(credential.cloud, Cloud::UsGovernmentDod);
     assert_eq!(credential.secret_expiration, Some("2027-05-01T00:00:00Z".parse().unwrap()));
@@ -191,7 +197,10 @@ fn each_bad_key_of_a_secret_is_named_and_its_value_never_shown() {
         (&[("clientSecret", None)], &["key clientSecret is missing", "kubectl create secret generic azure-app"]),
         (&[("clientSecret", None), ("client_secret", Some(b"c4n4ry"))], &["there is a key \"client_secret\""]),
         (&[("clientSecret", None), ("AZURE_CLIENT_SECRET", Some(b"c4n4ry"))], &["there is a key \"AZURE_CLIENT_SECRET\""]),
-        (&[("clientSecret", None), ("tls.crt", Some(b"c4n4ry"))], &["certificate", "cannot be used yet"]),
+        (&[("clientSecret", None), ("tls.crt", Some(b"c4n4ry"))], &["key tls.key is missing", "--from-file=tls.key"]),
+        (&[("clientSecret", None), ("tls.key", Some(b"c4n4ry"))], &["key tls.crt is missing", "--from-file=tls.crt"]),
+        (&[("clientSecret", None), ("tls.crt", Some(b"c4n4ry")), ("tls.key", Some(b"c4n4ry"))], &["key tls.crt holds no certificate"]),
+        (&[("tls.crt", Some(b"c4n4ry"))], &["key tls.crt stands beside clientSecret", "remove one"]),
         (&[("clientSecret", Some(b" \n"))], &["key clientSecret is empty"]),
         (&not_text, &["key clientSecret is not UTF-8"]),
         (&huge, &["key clientSecret is longer than 1024 bytes"]),
@@ -247,9 +256,9 @@ fn an_object_from_a_file_without_uid_is_the_same_collector_each_time() {
     });
     let data = ["tenantId", "clientId", "clientSecret"].map(|key| (key.to_owned(), k8s_openapi::ByteString(b"x".to_vec())));
     let azure = Secret { data: Some(data.into()), ..Secret::default() };
-    let order = from_files(&bare, |name| (name == "azure-app").then_some(&azure), &ENABLED).unwrap();
+    let order = from_files(&bare, |name| (name == "azure-app").then_some(&azure), |_| None, &ENABLED).unwrap();
     assert_eq!(order.id.uid, "tenant/invoices/invoices@contoso.com", "edited to another mailbox it is another");
-    let error = from_files(&bare, |_| None, &ENABLED).unwrap_err();
+    let error = from_files(&bare, |_| None, |_| None, &ENABLED).unwrap_err();
     assert_eq!(error.reason(), Reason::SecretNotFound);
     assert!(error.to_string().contains("\"azure-app\"") && error.to_string().contains("kubectl create secret"), "{error}");
 }

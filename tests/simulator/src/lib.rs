@@ -35,14 +35,16 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_rustls::TlsAcceptor;
 
 pub use entra::TokenFault;
+pub use entra::credential::{AppCertificate, FederatedCredential};
 pub use error::StartError;
 pub use fault::{Action, Faults, FetchFault, IdleFault, Trigger};
 pub use mailbox::{Folder, Mailbox};
 pub use message::{Message, serial_in};
-pub use record::{Announcement, Rendering, TokenRequest};
+pub use record::{Announcement, Proof, Rendering, TokenRequest};
 pub use tenant::{
-    AppRegistration, CLIENT_ID, CLIENT_SECRET, CLIENT_SECRET_ID, ClientSecret, EXCHANGE_RESOURCE, EnterpriseApplication, Entra, Exchange,
-    ExchangeServicePrincipal, FrontEnd, GRAPH_RESOURCE, Permission, PermissionKind, Step, TENANT_ID, Tenant, UnknownMailbox, World,
+    AppRegistration, CLIENT_ID, CLIENT_SECRET, CLIENT_SECRET_ID, ClientSecret, Cloud, EXCHANGE_RESOURCE, EnterpriseApplication, Entra,
+    Exchange, ExchangeServicePrincipal, FrontEnd, GRAPH_RESOURCE, Permission, PermissionKind, Step, TENANT_ID, Tenant, UnknownMailbox,
+    World,
 };
 
 use record::locked;
@@ -92,6 +94,7 @@ impl Simulator {
             world: std::sync::Mutex::new(options.world),
             record: record::Record::default(),
             issuer: entra::token::Issuer::new()?,
+            ca_pem: authority.ca_pem.clone(),
         });
         let runtime = Builder::new_multi_thread().worker_threads(options.threads.max(1)).thread_name("simulator").enable_all().build()?;
         let entra = bind(&runtime, options.address, options.entra_port)?;
@@ -139,6 +142,17 @@ impl Simulator {
     /// Calls back, on a thread of the stand-in, as soon as `bytes` more bytes of FETCH answers have been written, before the next one is.
     pub fn on_bytes(&self, bytes: u64, callback: impl FnOnce() + Send + 'static) {
         self.shared.record.on_bytes(bytes.max(1), Box::new(callback));
+    }
+
+    /// The issuer of [`Simulator::service_account_token`], as a federated credential must name it.
+    pub fn service_account_issuer(&self) -> String {
+        format!("{}/{TENANT_ID}/v2.0", self.authority())
+    }
+
+    /// A token as a Kubernetes cluster makes it for a service account, good for ten minutes; `None` only if signing fails.
+    pub fn service_account_token(&self, subject: &str, audience: &str) -> Option<String> {
+        let now = record::unix_nanoseconds() / 1_000_000_000;
+        self.shared.issuer.service_account_token(&self.service_account_issuer(), subject, audience, now)
     }
 
     /// Every token issued so far is expired from now on.

@@ -46,6 +46,30 @@ pub struct Announcement {
     pub unix_nanoseconds: u64,
 }
 
+/// What a token request showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A client secret, or nothing.
+    Secret,
+    /// An assertion with this algorithm.
+    Assertion(&'static str),
+}
+
+impl Proof {
+    pub(crate) fn of(form: &HashMap<String, String>) -> Self {
+        use base64::Engine as _;
+        let Some(assertion) = form.get("client_assertion") else { return Self::Secret };
+        let header = assertion.split('.').next().unwrap_or_default();
+        let header = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
+        let header: serde_json::Value = serde_json::from_slice(&header).unwrap_or_default();
+        Self::Assertion(match header.get("alg").and_then(serde_json::Value::as_str) {
+            Some("PS256") => "PS256",
+            Some("RS256") => "RS256",
+            _ => "other",
+        })
+    }
+}
+
 /// A token request and how it was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRequest {
@@ -57,6 +81,10 @@ pub struct TokenRequest {
     pub status: u16,
     /// AADSTS number of a refusal.
     pub code: Option<u32>,
+    /// By the v1 endpoint.
+    pub v1: bool,
+    /// What was shown.
+    pub proof: Proof,
     /// Wall clock, in nanoseconds since 1970.
     pub unix_nanoseconds: u64,
 }

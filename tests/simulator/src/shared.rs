@@ -10,4 +10,6 @@ pub(crate) struct Shared {
     pub(crate) world: Mutex<World>,
     pub(crate) record: Record,
     pub(crate) issuer: Issuer,
+    /// The CA of the servers here.
+    pub(crate) ca_pem: String,
 }

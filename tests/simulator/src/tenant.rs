@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::entra::TokenFault;
+use crate::entra::credential::{AppCertificate, FederatedCredential};
 use crate::fault::Faults;
 use crate::mailbox::Mailbox;
 use crate::message::{Message, mix};
@@ -44,6 +45,14 @@ pub struct Entra {
     pub without_error_uri: bool,
     /// Played one a token request, the first first.
     pub faults: std::collections::VecDeque<TokenFault>,
+    /// Certificates are known by `x5t` alone, not by `x5t#S256` (entra-docs pull request 1301).
+    pub former_thumbprints_only: bool,
+    /// So many requests with an assertion find no federated credential yet: a new one takes minutes to spread.
+    pub federation_pending: u32,
+    /// CAs (PEM) of the issuers of federated credentials, besides our own.
+    pub issuer_authorities: Vec<String>,
+    /// Ids of assertions that were taken, with the second in which they end.
+    pub(crate) assertions_seen: HashMap<String, u64>,
     /// Tokens numbered below this are expired, whatever they say.
     pub(crate) tokens_valid_from: u64,
 }
@@ -89,6 +98,36 @@ pub enum FrontEnd {
     TcpProxy,
 }
 
+/// The clouds, by the names of Exchange in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cloud {
+    /// The public one.
+    Public,
+    /// GCC High.
+    UsGovernment,
+    /// 21Vianet's.
+    China,
+}
+
+impl Cloud {
+    /// Whether this is one of Exchange's names as a resource.
+    pub(crate) fn is_exchange(self, name: &str) -> bool {
+        name == EXCHANGE_RESOURCE
+            || match self {
+                Self::Public => matches!(name, "https://outlook.office365.com" | "https://ps.outlook.com" | "https://outlook.office.com"),
+                Self::UsGovernment => name == "https://outlook.office365.us",
+                Self::China => name == "https://partner.outlook.cn",
+            }
+    }
+}
+
+/// The tenant with this id or domain.
+pub(crate) fn find<'a>(tenants: &'a mut [Tenant], name: &str) -> Option<&'a mut Tenant> {
+    tenants
+        .iter_mut()
+        .find(|tenant| tenant.id.eq_ignore_ascii_case(name) || tenant.domains.iter().any(|domain| domain.eq_ignore_ascii_case(name)))
+}
+
 /// A directory.
 pub struct Tenant {
     /// Directory (tenant) id.
@@ -99,6 +138,8 @@ pub struct Tenant {
     pub applications: Vec<AppRegistration>,
     /// Enterprise applications.
     pub enterprise_applications: Vec<EnterpriseApplication>,
+    /// The cloud it is in; 21Vianet's knows Exchange by the v1 endpoint only here (email-oauth2-proxy issue 255).
+    pub cloud: Cloud,
     /// The tenant subscribes to Exchange Online; otherwise its resource is unknown (AADSTS500011).
     pub exchange_online: bool,
     /// What `Get-ServicePrincipal` shows in Exchange.
@@ -119,6 +160,10 @@ pub struct AppRegistration {
     pub display_name: String,
     /// Client secrets.
     pub secrets: Vec<ClientSecret>,
+    /// Certificates.
+    pub certificates: Vec<AppCertificate>,
+    /// Federated credentials.
+    pub federated_credentials: Vec<FederatedCredential>,
     /// API permissions.
     pub permissions: Vec<Permission>,
 }
@@ -277,9 +322,7 @@ impl World {
     }
 
     pub(crate) fn tenant(&mut self, name: &str) -> Option<&mut Tenant> {
-        self.tenants
-            .iter_mut()
-            .find(|tenant| tenant.id.eq_ignore_ascii_case(name) || tenant.domains.iter().any(|domain| domain.eq_ignore_ascii_case(name)))
+        find(&mut self.tenants, name)
     }
 }
 
@@ -291,6 +334,7 @@ impl Tenant {
             domains: Vec::new(),
             applications: Vec::new(),
             enterprise_applications: Vec::new(),
+            cloud: Cloud::Public,
             exchange_online: true,
             exchange_service_principals: Vec::new(),
             mailboxes: HashMap::new(),
@@ -321,6 +365,8 @@ impl Tenant {
             client_id: guid(1, number),
             display_name: "Mail collector".to_owned(),
             secrets: vec![ClientSecret { id: guid(4, number), value: self.secret(), expired: false }],
+            certificates: Vec::new(),
+            federated_credentials: Vec::new(),
             permissions: vec![Permission {
                 resource: EXCHANGE_RESOURCE.to_owned(),
                 role: "IMAP.AccessAsApp".to_owned(),

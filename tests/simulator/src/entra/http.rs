@@ -17,6 +17,7 @@ pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) authorization: String,
+    pub(crate) host: String,
     pub(crate) body: Vec<u8>,
     close: bool,
 }
@@ -68,7 +69,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, tcp: TcpStream, tls: TlsAcceptor)
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(shared: &Shared, stream: &mut S) -> std::io::Result<()> {
     let mut pending = Vec::new();
     while let Some(request) = read_request(stream, &mut pending).await? {
-        let (reply, fault) = answer(shared, &request);
+        let (reply, fault) = answer(shared, &request).await;
         let bytes = reply.bytes();
         match fault {
             Some(TokenFault::Hang) => {
@@ -108,12 +109,13 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, pending: &mut Vec<u8
     let mut lines = head.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');
     let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
-    let (mut length, mut close, mut authorization) = (0, false, String::new());
+    let (mut length, mut close, mut authorization, mut host) = (0, words.next() == Some("HTTP/1.0"), String::new(), String::new());
     for line in lines {
         let Some((name, value)) = line.split_once(':') else { continue };
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.trim().parse().unwrap_or(LONGEST_BODY + 1),
             "connection" => close = value.trim().eq_ignore_ascii_case("close"),
+            "host" => value.trim().clone_into(&mut host),
             "authorization" => value.trim().clone_into(&mut authorization),
             _ => {}
         }
@@ -129,5 +131,5 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, pending: &mut Vec<u8
     }
     let body = pending.get(head_end + 4..end).unwrap_or_default().to_vec();
     pending.drain(..end);
-    Ok(Some(Request { method, path, authorization, body, close }))
+    Ok(Some(Request { method, path, authorization, host, body, close }))
 }

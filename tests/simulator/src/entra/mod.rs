@@ -1,7 +1,9 @@
 //! Entra's token endpoint: what a request is answered, in the order in which Entra checks (exchange-online.md 9.1).
-//! The socket and HTTP are in `http`, tokens in `token`. Client secrets only: certificates and federated credentials come with the issues that need them.
+//! The socket and HTTP are in `http`, how an app proves who it is in `credential`, federated issuers in `issuer`, tokens in `token`.
 
+pub(crate) mod credential;
 pub(crate) mod http;
+mod issuer;
 pub(crate) mod token;
 
 use std::collections::HashMap;
@@ -13,9 +15,9 @@ use serde_json::json;
 
 use crate::civil;
 use crate::message::mix;
-use crate::record::{TokenRequest, locked, unix_nanoseconds};
+use crate::record::{Proof, TokenRequest, locked, unix_nanoseconds};
 use crate::shared::Shared;
-use crate::tenant::{EXCHANGE_RESOURCE, GRAPH_RESOURCE, PermissionKind, Tenant};
+use crate::tenant::{Cloud, EXCHANGE_RESOURCE, GRAPH_RESOURCE, PermissionKind, Tenant, World, find};
 use http::{Reply, Request};
 use token::Grant;
 
@@ -62,8 +64,13 @@ const TOKEN_V2: &str = "/oauth2/v2.0/token";
 const TOKEN_V1: &str = "/oauth2/token";
 
 /// Answers a request; also says what kind of trouble the answer is to be sent with.
-fn answer(shared: &Shared, request: &Request) -> (Reply, Option<TokenFault>) {
+async fn answer(shared: &Shared, request: &Request) -> (Reply, Option<TokenFault>) {
     let path = request.path.split('?').next().unwrap_or_default();
+    if request.method == "GET"
+        && let Some(reply) = issuer::document(shared, &request.host, path)
+    {
+        return (reply, None);
+    }
     let (tenant, v1) = if let Some(tenant) = path.strip_suffix(TOKEN_V2) {
         (tenant, false)
     } else if let Some(tenant) = path.strip_suffix(TOKEN_V1) {
@@ -76,6 +83,10 @@ fn answer(shared: &Shared, request: &Request) -> (Reply, Option<TokenFault>) {
     }
     let fault = locked(&shared.world).entra.faults.pop_front();
     let form = form(&request.body);
+    let keys = match form.get("client_assertion") {
+        Some(assertion) => issuer::keys(shared, assertion).await,
+        None => None,
+    };
     let tenant = tenant.trim_start_matches('/').to_owned();
     let outcome = match &fault {
         Some(TokenFault::TooManyRequests { .. } | TokenFault::ServiceUnavailable | TokenFault::Body(_)) => Err(Refusal::new(0, "", 0, "")),
@@ -83,7 +94,7 @@ fn answer(shared: &Shared, request: &Request) -> (Reply, Option<TokenFault>) {
             Err(Refusal::new(503, "temporarily_unavailable", 90_033, "A transient error has occurred. Please try again."))
         }
         Some(TokenFault::Refused { status, error, code, text }) => Err(Refusal::new(*status, error, *code, text)),
-        _ => grant(shared, &tenant, v1, request, &form, fault.as_ref()),
+        _ => grant(shared, &tenant, v1, request, &form, fault.as_ref(), keys.as_ref()),
     };
     let reply = match (&fault, &outcome) {
         (Some(TokenFault::TooManyRequests { retry_after }), _) => {
@@ -107,6 +118,8 @@ fn answer(shared: &Shared, request: &Request) -> (Reply, Option<TokenFault>) {
         client_id: client_id(request, &form).unwrap_or_default(),
         status: reply.status,
         code: outcome.err().map(|refusal| refusal.code).filter(|code| *code != 0),
+        v1,
+        proof: Proof::of(&form),
         unix_nanoseconds: unix_nanoseconds(),
     });
     (reply, fault)
@@ -132,6 +145,7 @@ fn grant(
     request: &Request,
     form: &HashMap<String, String>,
     fault: Option<&TokenFault>,
+    keys: Option<&credential::Keys>,
 ) -> Result<String, Refusal> {
     let bad = |code, text: &str| Refusal::new(400, "invalid_request", code, text);
     let unauthenticated = |code, text: &str| Refusal::new(401, "invalid_client", code, text);
@@ -151,7 +165,12 @@ fn grant(
     }
     let mut world = locked(&shared.world);
     let lifetime = world.entra.token_lifetime;
-    let Some(tenant) = world.tenant(tenant_name) else {
+    let former_thumbprints_only = world.entra.former_thumbprints_only;
+    let federation_pending = form.contains_key("client_assertion") && world.entra.federation_pending > 0;
+    world.entra.federation_pending -= u32::from(federation_pending);
+    let World { tenants, entra, .. } = &mut *world;
+    let seen = &mut entra.assertions_seen;
+    let Some(tenant) = find(tenants, tenant_name) else {
         return Err(bad(
             90_002,
             &format!(
@@ -185,32 +204,13 @@ fn grant(
             ),
         ));
     };
-    let secret = client_secret(request, form).unwrap_or_default();
-    if secret.is_empty() {
-        return Err(unauthenticated(
-            7_000_216,
-            "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.",
-        ));
-    }
-    match application.secrets.iter().find(|known| known.value == secret) {
-        None => {
-            return Err(unauthenticated(
-                7_000_215,
-                &format!(
-                    "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '{client_id}'."
-                ),
-            ));
-        }
-        Some(known) if known.expired => {
-            return Err(unauthenticated(
-                7_000_222,
-                &format!(
-                    "The provided client secret keys for app '{client_id}' are expired. Visit the Azure portal to create new keys for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: https://aka.ms/certCreds."
-                ),
-            ));
-        }
-        Some(_) => {}
-    }
+    let audiences = audiences(&request.host, tenant);
+    let appidacr = credential::check(
+        application,
+        &client_secret(request, form).unwrap_or_default(),
+        form,
+        credential::Setting { client_id: &client_id, audiences: &audiences, former_thumbprints_only, federation_pending, keys, seen },
+    )?;
     let Some(enterprise) = tenant.enterprise_applications.iter().find(|app| app.client_id.eq_ignore_ascii_case(&client_id)) else {
         return Err(unauthenticated(
             7_000_229,
@@ -251,6 +251,7 @@ fn grant(
         display_name: &application.display_name,
         object_id: &enterprise.object_id,
         roles,
+        appidacr,
         now,
         lifetime,
         opaque: fault == Some(&TokenFault::OpaqueToken),
@@ -295,9 +296,7 @@ fn audience(tenant: &Tenant, target: &str, v1: bool) -> Result<(String, &'static
         })?
     };
     match identifier.trim_end_matches('/') {
-        "https://outlook.office365.com" | "https://ps.outlook.com" | "https://outlook.office.com" | EXCHANGE_RESOURCE
-            if tenant.exchange_online =>
-        {
+        name if tenant.exchange_online && tenant.cloud.is_exchange(name) && (v1 || tenant.cloud != Cloud::China) => {
             Ok((identifier.to_owned(), EXCHANGE_RESOURCE))
         }
         "https://graph.microsoft.com" => Ok((identifier.to_owned(), GRAPH_RESOURCE)),
@@ -341,6 +340,15 @@ fn refused(shared: &Shared, refusal: &Refusal) -> Reply {
         body.insert("error_uri".to_owned(), json!(format!("https://login.microsoftonline.com/error?code={}", refusal.code)));
     }
     Reply::text(refusal.status, "application/json; charset=utf-8", &body.to_string())
+}
+
+/// How an assertion may name this endpoint: as it was reached, or as Microsoft's is called; as a token endpoint, or in the former way.
+fn audiences(host: &str, tenant: &Tenant) -> Vec<String> {
+    let names = std::iter::once(&tenant.id).chain(&tenant.domains);
+    names
+        .flat_map(|name| [host, "login.microsoftonline.com"].map(|host| format!("https://{host}/{name}")))
+        .flat_map(|base| ["/oauth2/v2.0/token", "/oauth2/token", "/v2.0"].map(|path| format!("{base}{path}")))
+        .collect()
 }
 
 fn client_id(request: &Request, form: &HashMap<String, String>) -> Option<String> {

@@ -34,6 +34,8 @@ pub(crate) struct Grant<'a> {
     pub(crate) display_name: &'a str,
     pub(crate) object_id: &'a str,
     pub(crate) roles: Vec<String>,
+    /// "1" for a secret, "2" for an assertion.
+    pub(crate) appidacr: &'a str,
     pub(crate) now: u64,
     pub(crate) lifetime: u64,
     /// As an opaque string.
@@ -66,6 +68,16 @@ impl Issuer {
         self.issued.load(Ordering::Relaxed)
     }
 
+    /// The key that signs, for who wants to verify (RFC 7518 section 6.3.1).
+    pub(crate) fn public_key(&self) -> Value {
+        let public = self.key.public_key();
+        let number = |number: aws_lc_rs::io::Positive<'_>| BASE64_URL_SAFE_NO_PAD.encode(number.big_endian_without_leading_zero());
+        json!({
+            "kty": "RSA", "use": "sig", "alg": "RS256", "kid": self.key_id, "x5t": self.key_id,
+            "n": number(public.modulus()), "e": number(public.exponent()),
+        })
+    }
+
     /// `None` if signing fails, which a sound key does not.
     pub(crate) fn issue(&self, grant: &Grant<'_>) -> Option<String> {
         let number = self.issued.fetch_add(1, Ordering::Relaxed);
@@ -79,7 +91,7 @@ impl Issuer {
             "aio": BASE64_URL_SAFE_NO_PAD.encode(mix(number).to_be_bytes()),
             "app_displayname": grant.display_name,
             "appid": grant.client_id,
-            "appidacr": "1",
+            "appidacr": grant.appidacr,
             "idp": format!("https://sts.windows.net/{}/", grant.tenant_id),
             "idtyp": "app",
             "oid": grant.object_id,
@@ -111,6 +123,20 @@ impl Issuer {
         let mut token = BASE64_URL_SAFE_NO_PAD.encode(header.to_string());
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut token);
+        self.signed(token)
+    }
+
+    /// A token of a Kubernetes cluster whose issuer is this stand-in (its discovery document and keys are Entra's own).
+    pub(crate) fn service_account_token(&self, issuer: &str, subject: &str, audience: &str, now: u64) -> Option<String> {
+        let header = json!({"alg": "RS256", "kid": self.key_id});
+        let claims = json!({"iss": issuer, "sub": subject, "aud": [audience], "iat": now, "nbf": now, "exp": now + 600});
+        let mut token = BASE64_URL_SAFE_NO_PAD.encode(header.to_string());
+        token.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut token);
+        self.signed(token)
+    }
+
+    fn signed(&self, mut token: String) -> Option<String> {
         let mut signature = vec![0; self.key.public_modulus_len()];
         self.key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), token.as_bytes(), &mut signature).ok()?;
         token.push('.');

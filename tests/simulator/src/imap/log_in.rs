@@ -10,7 +10,7 @@ use super::session::{ARGUMENT_ERROR, Session, Strike, User};
 use super::wire::Hangup;
 use crate::entra::token::Claims;
 use crate::record::{locked, unix_nanoseconds};
-use crate::tenant::{EXCHANGE_RESOURCE, FrontEnd};
+use crate::tenant::FrontEnd;
 
 /// base64 of `SIMULATOR.STANDIN.PROD.OUTLOOK.COM` in UTF-16LE: Exchange shows its host so.
 const HOST: &str = "UwBJAE0AVQBMAEEAVABPAFIALgBTAFQAQQBOAEQASQBOAC4AUABSAE8ARAAuAE8AVQBUAEwATwBPAEsALgBDAE8ATQA=";
@@ -116,19 +116,16 @@ impl Session {
         let mut world = locked(&self.shared.world);
         let fresh = claims.expires > unix_nanoseconds() / 1_000_000_000 && claims.number >= world.entra.tokens_valid_from;
         let audience = claims.audience.trim_end_matches('/');
-        let ours = matches!(
-            audience,
-            "https://outlook.office365.com" | "https://ps.outlook.com" | "https://outlook.office.com" | EXCHANGE_RESOURCE
-        );
-        if !fresh || !ours || !claims.roles.iter().any(|role| role == ROLE) {
+        if !fresh || !claims.roles.iter().any(|role| role == ROLE) {
             return None;
         }
         let tenant = world.tenant(&claims.tenant_id)?;
         let registered = tenant.exchange_service_principals.iter().any(|principal| {
             principal.app_id.eq_ignore_ascii_case(&claims.app_id) && principal.object_id.eq_ignore_ascii_case(&claims.object_id)
         });
+        let ours = tenant.cloud.is_exchange(audience);
         let mailbox = tenant.mailboxes.get_mut(&address.to_lowercase())?;
-        if !registered {
+        if !registered || !ours {
             return None;
         }
         let Claims { expires, number, object_id, .. } = claims;

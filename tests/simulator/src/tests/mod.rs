@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::*;
 
+mod credentials;
 mod faults;
 mod mail;
 mod set_up;
