@@ -15,15 +15,17 @@ mod saying;
 mod sink;
 mod step;
 mod table;
+mod throttle;
 mod token;
 mod words;
 
 use std::time::Duration;
 
-pub use mailbox::{Throttle, is_incident, is_missing, throttle};
+pub use mailbox::{is_incident, is_missing};
 pub use reason::{Reason, Status};
 pub use step::SetupStep;
 pub use table::Confidence;
+pub use throttle::{Throttle, throttle};
 pub use token::check_claims;
 pub use words::shell;
 

@@ -245,7 +245,10 @@ fn is_word(character: char) -> bool {
 }
 
 fn all_sources() -> Vec<Source> {
-    ["src", "tests/it", "tests/simulator/src", "xtask/src"].into_iter().flat_map(sources).collect()
+    ["src", "tests/it", "tests/simulator/src", "tests/fuzz/src", "tests/fuzz/fuzz_targets", "tests/fuzz/tests", "xtask/src"]
+        .into_iter()
+        .flat_map(sources)
+        .collect()
 }
 
 fn sources(folder: &str) -> Vec<Source> {

@@ -22,6 +22,7 @@ mod folders;
 mod french;
 mod hangs;
 mod installed;
+mod kill_phases;
 mod kills;
 mod mended;
 mod numbering;

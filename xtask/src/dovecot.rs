@@ -18,7 +18,8 @@ use crate::children::{Running, free_ports, temporary_folder};
 use crate::cluster::run;
 
 const PROGRAM: &str = "/usr/sbin/dovecot";
-const PASSWORD: &str = "plain-reader";
+/// Everybody's, for clients that log in without a token.
+pub const PASSWORD: &str = "plain-reader";
 
 /// A running Dovecot. Dropped = stopped, its mail removed.
 #[derive(Debug)]

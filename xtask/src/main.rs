@@ -20,6 +20,12 @@ enum Command {
     Demo(command::demo::Arguments),
     /// Installs what is missing and passes the whole test-suite
     Test(command::test::Arguments),
+    /// Measures collecting from a real Dovecot, beside other programs and the least that must be done
+    Bench(command::bench::Arguments),
+    #[command(hide = true)]
+    BenchLimit(command::bench::LimitArguments),
+    /// Runs the fuzz targets, each for some seconds
+    Fuzz(command::fuzz::Arguments),
     /// Writes the CRDs of the code to crds/ and into the chart
     Crds,
     /// Writes the pages of docs/ that are made from the code
@@ -32,6 +38,9 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => command::demo::demo(&arguments),
         Command::Test(arguments) => command::test::test(&arguments),
+        Command::Bench(arguments) => command::bench::bench(&arguments),
+        Command::BenchLimit(arguments) => command::bench::limit(&arguments),
+        Command::Fuzz(arguments) => command::fuzz::fuzz(&arguments),
         Command::Crds => command::crds::crds(),
         Command::Docs => command::docs::docs(),
         Command::Rehearse(arguments) => command::rehearse::rehearse(&arguments),

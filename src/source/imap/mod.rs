@@ -9,6 +9,8 @@
 mod connect;
 mod fetch;
 mod folders;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod idle;
 mod line;
 mod reply;

@@ -5,9 +5,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
+pub(crate) mod bench;
 pub(crate) mod crds;
 pub(crate) mod demo;
 pub(crate) mod docs;
+pub(crate) mod fuzz;
 pub(crate) mod rehearse;
 pub(crate) mod test;
 

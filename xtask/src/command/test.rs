@@ -1,5 +1,6 @@
 //! `cargo xtask test`: installs what is missing, then the whole test-suite. Two at once work: they wait for each other only while something is built.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -35,6 +36,9 @@ pub(crate) fn test(arguments: &Arguments) -> anyhow::Result<()> {
     }
     step("tests");
     must(cargo().args(["test", "--workspace"]))?;
+    step("what the fuzzers kept");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("fuzz");
+    must(cargo().args(["test", "--quiet", "--manifest-path", "tests/fuzz/Cargo.toml"]).env("CARGO_TARGET_DIR", target))?;
     say(format_args!("\nAll passed, {} s in all.", started.elapsed().as_secs()));
     Ok(())
 }

@@ -1,0 +1,3 @@
+//! libFuzzer's entry to `mailbox_collector_fuzz::splitter`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mailbox_collector_fuzz::splitter(data));
