@@ -12,6 +12,7 @@ mod task;
 mod tell;
 mod view;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub struct Environment {
     pub tokens: entra::Tokens,
     /// How to reach Exchange's IMAP.
     pub imap: imap::Connector,
+    /// No flag names the IMAP server, so that each cloud's own is asked.
+    pub imap_of_cloud: bool,
     /// The file sink's root, where one was given.
     pub file_root: Option<Arc<FileRoot>>,
     /// Where cursors are kept.
@@ -49,6 +52,17 @@ pub struct Environment {
     pub metrics: Metrics,
     /// How the mailboxes of each app fared, for diagnosis.
     pub lately: Mutex<Lately>,
+}
+
+impl Environment {
+    /// How to reach IMAP for the mailboxes of this app.
+    pub fn imap(&self, credential: &entra::Credential) -> Cow<'_, imap::Connector> {
+        if self.imap_of_cloud && credential.cloud != entra::Cloud::Public {
+            Cow::Owned(imap::Connector { host: credential.cloud.exchange_host().to_owned(), ..self.imap.clone() })
+        } else {
+            Cow::Borrowed(&self.imap)
+        }
+    }
 }
 
 /// Which resource a work order comes from.

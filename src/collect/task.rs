@@ -181,7 +181,7 @@ impl Task {
         let held = Held::load(&*environment.cursors, &order.id).await?;
         self.tell_cursor(&held);
         environment.logins.turn().await;
-        let session = environment.imap.open(&order.mailbox, &token.secret, order.max_message_bytes).await?;
+        let session = environment.imap(&order.credential).open(&order.mailbox, &token.secret, order.max_message_bytes).await?;
         Ok((renewal(token.expiration, Timestamp::now()), sink, held, session))
     }
 

@@ -127,7 +127,7 @@ impl Task {
             worked_before,
             folder: self.order.folders.first().map_or("INBOX", String::as_str),
             authority: self.environment.tokens.authority(credential),
-            imap_host: &self.environment.imap.host,
+            imap_host: &self.environment.imap(credential).host,
             known: Known { others: lately.others(&self.order, Timestamp::now()), ..Known::default() },
         };
         diagnosis::diagnose(failure, &context)

@@ -78,6 +78,8 @@ struct State {
     tested: Option<Tested>,
     requested: Option<String>,
     doubted: bool,
+    /// It gave no credential when it was last looked at.
+    broken: bool,
     /// What was written last, until the watch shows it.
     written: Option<(u64, AppRegistrationStatus)>,
     since_write: Instant,
@@ -193,7 +195,8 @@ impl Registrations {
                 acceptance.secret_expiration = credential.secret_expiration;
                 acceptance.warns = Ending::of(&credential.proof);
                 let before = state.tested.as_ref().filter(|tested| tested.credential.same(&credential));
-                if state.tested.is_some() && before.is_none() {
+                // Those who refer to it need not wait for their own next look.
+                if state.broken || (state.tested.is_some() && before.is_none()) {
                     changed(key);
                 }
                 let tested = match before.filter(|tested| now < tested.next && asked.is_none() && !state.doubted) {
@@ -319,6 +322,7 @@ impl Registrations {
             tested: None,
             requested: None,
             doubted: false,
+            broken: false,
             written: None,
             since_write: now,
             own: Bucket::new(OWN_TRANSITIONS, OWN_TRANSITION_EVERY, now),
@@ -334,6 +338,7 @@ impl Registrations {
 
     fn note(&self, key: &Key, requested: Option<String>, tested: Option<Tested>) {
         if let Some(state) = self.lock().get_mut(key) {
+            state.broken = tested.is_none();
             (state.requested, state.tested, state.doubted) = (requested, tested, false);
         }
     }

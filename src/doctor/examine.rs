@@ -168,7 +168,8 @@ impl Examination<'_> {
 
     async fn log_in(&mut self, token: &Token) -> Result<Exchange, source::Error> {
         self.environment.logins.turn().await;
-        let session = self.environment.imap.open(&self.order.mailbox, &token.secret, self.order.max_message_bytes).await?;
+        let session =
+            self.environment.imap(&self.order.credential).open(&self.order.mailbox, &token.secret, self.order.max_message_bytes).await?;
         self.environment.lately.lock().unwrap_or_else(PoisonError::into_inner).opened(self.order, Timestamp::now());
         if !token.claims.readable {
             self.list.mark(SetupStep::Permission, SetupStep::ExchangeReachable, State::Ok, &Evidence::LoggedIn);
@@ -254,7 +255,7 @@ impl Examination<'_> {
             worked_before: false,
             folder,
             authority: self.environment.tokens.authority(credential),
-            imap_host: &self.environment.imap.host,
+            imap_host: &self.environment.imap(&self.order.credential).host,
             known: Known { others: lately.others(self.order, Timestamp::now()), ..Known::default() },
         };
         diagnosis::find(failure, &context, self.language)

@@ -14,6 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::session::Session;
 use super::text;
+use crate::proxy::Proxy;
 use crate::source::{Error, Step};
 
 /// For the name and all its addresses together.
@@ -32,6 +33,8 @@ pub struct Connector {
     pub port: u16,
     /// The trust set, shared by all sessions.
     pub tls: Arc<rustls::ClientConfig>,
+    /// The HTTP proxy to go through, where there is one.
+    pub proxy: Option<Arc<Proxy>>,
 }
 
 impl Connector {
@@ -40,38 +43,23 @@ impl Connector {
     pub async fn open(&self, mailbox: &str, token: &SecretString, max_message_bytes: u64) -> Result<Session<TlsStream<TcpStream>>, Error> {
         // Boxed: the set-up's state is large, and the caller's task lives on for months without it.
         Box::pin(async {
-            let stream = self.connect().await?;
+            let stream = self.reach().await?;
             let stream = self.secure(stream).await?;
             Session::start(stream, mailbox, token, max_message_bytes).await
         })
         .await
     }
 
-    async fn connect(&self) -> Result<TcpStream, Error> {
-        const STEP: Step = Step::Connect;
-        let failed = |error: std::io::Error| Error::Connection { step: STEP, text: text::clean(&error.to_string()) };
-        let deadline = Instant::now() + CONNECT;
-        let addresses: Vec<SocketAddr> = timeout_at(deadline, tokio::net::lookup_host((self.host.as_str(), self.port)))
-            .await
-            .map_err(|_| Error::Timeout(STEP))?
-            .map_err(failed)?
-            .collect();
-        let mut last = Error::Connection { step: STEP, text: "the name has no address".to_owned() };
-        for address in addresses {
-            let one = deadline.min(Instant::now() + ONE_ADDRESS);
-            match timeout_at(one, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    stream.set_nodelay(true).map_err(failed)?;
-                    // Half-open connections must show within minutes, and address translators must not forget an idle one.
-                    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
-                    SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(failed)?;
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => last = failed(error),
-                Err(_) => last = Error::Timeout(STEP),
-            }
-        }
-        Err(last)
+    /// The host itself, or a tunnel to it.
+    async fn reach(&self) -> Result<TcpStream, Error> {
+        let Some((proxy, (host, port))) = self.proxy.as_ref().and_then(|proxy| Some((proxy, proxy.serves(&self.host)?))) else {
+            return connect(&self.host, self.port).await;
+        };
+        let mut stream = connect(host, port).await?;
+        let tunnel = proxy.tunnel(&mut stream, &self.host, self.port);
+        let opened = timeout(CONNECT, tunnel).await.map_err(|_| Error::Timeout(Step::Connect))?;
+        opened.map_err(|error| Error::Connection { step: Step::Connect, text: text::clean(&error.to_string()) })?;
+        Ok(stream)
     }
 
     async fn secure(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Error> {
@@ -87,6 +75,30 @@ impl Connector {
     }
 }
 
+async fn connect(host: &str, port: u16) -> Result<TcpStream, Error> {
+    const STEP: Step = Step::Connect;
+    let failed = |error: std::io::Error| Error::Connection { step: STEP, text: text::clean(&error.to_string()) };
+    let deadline = Instant::now() + CONNECT;
+    let addresses: Vec<SocketAddr> =
+        timeout_at(deadline, tokio::net::lookup_host((host, port))).await.map_err(|_| Error::Timeout(STEP))?.map_err(failed)?.collect();
+    let mut last = Error::Connection { step: STEP, text: "the name has no address".to_owned() };
+    for address in addresses {
+        let one = deadline.min(Instant::now() + ONE_ADDRESS);
+        match timeout_at(one, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).map_err(failed)?;
+                // Half-open connections must show within minutes, and address translators must not forget an idle one.
+                let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
+                SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(failed)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = failed(error),
+            Err(_) => last = Error::Timeout(STEP),
+        }
+    }
+    Err(last)
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -95,7 +107,7 @@ mod tests {
     use super::*;
 
     async fn opened(port: u16) -> Error {
-        let connector = Connector { host: "127.0.0.1".into(), port, tls: crate::tls::client_config(None).unwrap() };
+        let connector = Connector { host: "127.0.0.1".into(), port, tls: crate::tls::client_config(None).unwrap(), proxy: None };
         connector.open("a@contoso.fr", &SecretString::from("token"), 1_000).await.unwrap_err()
     }
 
