@@ -165,12 +165,67 @@ fn collectors_share_an_app_registration_whose_own_status_and_events_tell_of_its_
     assert!(place.events("MailboxCollector", "SecretInvalid").is_empty() && place.events("Secret", "SecretInvalid").is_empty());
 
     place.apply(&place.secret("rotated"));
-    let (_, took) = place.until("mbc/factures", "Ready", "True/Collecting");
+    // Not "factures", whose status changed more often than it may be written at once.
+    let (_, took) = place.until("mbc/second", "Ready", "True/Collecting");
     println!("from the right secret in the AppRegistration's Secret to Ready: {:.1} s", took.as_secs_f64());
     assert!(took <= Duration::from_secs(20), "healing took {took:?}");
     place.until("appreg/mail", "Ready", "True/TokenIssued");
+    place.until("mbc/factures", "Ready", "True/Collecting");
     assert_eq!(place.installed.refused(), []);
     place.shows_nothing_of(&[CLIENT_SECRET, "\"wrong\"", "\"rotated\""]);
+}
+
+#[test]
+fn an_app_that_fails_many_collectors_is_one_event_one_request_and_few_writes_a_second() {
+    let many = crate::support::number_from_environment("MAILBOX_COLLECTOR_OF_ONE_APP", 40);
+    let place = Place::new("many", &[], &["--login-rate=200"]);
+    let mut yaml = format!("{}{}", place.secret(CLIENT_SECRET), place.app(BY_SECRET, ""));
+    for number in 0..many {
+        let mailbox = format!("m{number}@contoso.example");
+        place.simulator.world().tenants[0].add_mailbox(&mailbox);
+        yaml.push_str(&place.collector(&format!("m{number}"), &mailbox));
+    }
+    place.apply(&yaml);
+    let in_state = |reason: &str| {
+        let all = place.get("mbc");
+        let ready = |object: &&Value| {
+            object["status"]["conditions"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|found| found["type"] == "Ready" && found["reason"] == reason)
+        };
+        all["items"].as_array().unwrap().iter().filter(ready).count() as u64
+    };
+    let paced = Duration::from_secs(60 + many / 2);
+    wait_for("all collect", paced, || (in_state("Collecting") == many).then_some(()));
+    let (requests, writes) = (place.simulator.token_requests().len(), place.installed.writes().len());
+    // The secret ends: Exchange ends the sessions with their tokens, and Entra gives no others.
+    place.simulator.world().miss(simulator::Step::SecretExpired);
+    place.simulator.expire_tokens();
+    for number in 0..many {
+        // A message makes the server say so at once rather than at the next command.
+        place.simulator.world().deliver(&format!("m{number}@contoso.example"), "INBOX", Message::sized(number + 1, 1_000)).unwrap();
+    }
+    let began = Instant::now();
+    wait_for("all say it", paced, || (in_state("SecretExpired") == many).then_some(()));
+    let took = began.elapsed();
+    assert_eq!(place.events("AppRegistration", "SecretExpired").len(), 1);
+    assert!(place.events("MailboxCollector", "SecretExpired").is_empty() && place.events("Secret", "SecretExpired").is_empty());
+    let asked = place.simulator.token_requests().len() - requests;
+    let written = place.installed.writes().split_off(writes);
+    let seconds = |request: &xtask::cluster::Request| request.received.parse::<jiff::Timestamp>().unwrap().as_second();
+    let busiest =
+        written.iter().map(|first| written.iter().filter(|other| (0..10).contains(&(seconds(other) - seconds(first)))).count()).max();
+    println!(
+        "{many} collectors of one app whose secret expired: {asked} token requests, {} API writes in {:.0} s, at most {busiest:?} within 10 s",
+        written.len(),
+        took.as_secs_f64()
+    );
+    assert!(asked <= 2, "{asked} token requests");
+    // Five a second, and ten that may come at once.
+    assert!(busiest <= Some(62), "{busiest:?} writes within ten seconds");
+    assert_eq!(place.installed.refused(), []);
 }
 
 #[test]

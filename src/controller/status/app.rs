@@ -8,6 +8,9 @@ use crate::api::{AppRegistrationStatus, MailboxCollectorStatus};
 use crate::collect::{Progress, Stage};
 use crate::diagnosis::{Condition as Kind, Reason};
 
+/// The reason of a healthy app's conditions.
+const ISSUED: &str = "TokenIssued";
+
 /// How the last test of an app came out.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Test {
@@ -64,12 +67,11 @@ fn belongs(condition: &Condition) -> bool {
 /// Ready says of an app what it says of a collector in other words.
 fn reworded(condition: Condition) -> Condition {
     let message = match condition.reason.as_str() {
-        reason if reason == Reason::Collecting.as_str() => "Entra issues tokens with a permission for mail to this app",
+        reason if reason == Reason::Collecting.as_str() || reason == ISSUED => "Entra issued a token with a permission for mail",
         reason if reason == Reason::Progressing.as_str() => "no token was asked for yet",
-        "TokenIssued" => "Entra issued a token with a permission for mail",
         _ => return condition,
     };
-    let reason = if condition.reason == Reason::Collecting.as_str() { "TokenIssued".to_owned() } else { condition.reason };
+    let reason = if condition.reason == Reason::Collecting.as_str() { ISSUED.to_owned() } else { condition.reason };
     Condition { reason, message: message.to_owned(), ..condition }
 }
 
