@@ -34,6 +34,7 @@
 //! | [`schedule`] | pure: when next (interval, back-off, server hints, jitter) |
 //! | [`diagnosis`] | pure: facts → reason, set-up step, remedy, retry, in English and French; the only place where a server's text gets a meaning |
 //! | [`admin`] | `/livez`, `/readyz`, `/metrics` |
+//! | [`proxy`] | the way out through an HTTP proxy |
 //! | [`tls`] | one trust set for everything that leaves the process |
 //!
 //! # Words
@@ -64,6 +65,7 @@ pub mod diagnosis;
 pub mod doctor;
 pub mod entra;
 pub mod fleet;
+pub mod proxy;
 pub mod schedule;
 pub mod sink;
 pub mod source;

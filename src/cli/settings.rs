@@ -13,6 +13,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 use crate::admin::metrics::Metrics;
 use crate::collect::{CursorStore, Environment, Pacer};
 use crate::entra::{self, Tokens};
+use crate::proxy::Proxy;
 use crate::sink::file::FileRoot;
 use crate::sink::{Spool, spool};
 use crate::source::{imap, pop3};
@@ -24,10 +25,17 @@ pub(super) struct Settings {
     /// Base URL of Microsoft Entra, instead of the cloud's own (https://login.microsoftonline.com)
     #[arg(long, env = "MAILBOX_COLLECTOR_ENTRA_AUTHORITY", value_name = "URL", help_heading = "Microsoft")]
     entra_authority: Option<String>,
-    /// IMAP server with implicit TLS
+    /// Entra's token endpoint, v1 or v2, instead of the cloud's own (v1 for China, v2 for the others)
+    #[arg(long, env = "MAILBOX_COLLECTOR_ENTRA_ENDPOINT", value_enum, help_heading = "Microsoft")]
+    entra_endpoint: Option<TokenEndpoint>,
+    /// IMAP server with implicit TLS; the default stands for the one of each app's own cloud
     #[arg(long, env = "MAILBOX_COLLECTOR_IMAP_ENDPOINT", value_name = "HOST:PORT", default_value = "outlook.office365.com:993", value_parser = endpoint, help_heading = "Microsoft")]
     imap_endpoint: Endpoint,
-    /// POP3 server with implicit TLS
+    /// HTTP proxy for token requests and, by CONNECT, for mail: http://[USER:PASSWORD@]HOST:PORT; NO_PROXY is honoured [default: the
+    /// variable HTTPS_PROXY]
+    #[arg(long, env = "MAILBOX_COLLECTOR_HTTPS_PROXY", hide_env_values = true, value_name = "URL", help_heading = "Microsoft")]
+    https_proxy: Option<String>,
+    /// POP3 server with implicit TLS; the default stands for the one of each app's own cloud
     #[arg(long, env = "MAILBOX_COLLECTOR_POP3_ENDPOINT", value_name = "HOST:PORT", default_value = "outlook.office365.com:995", value_parser = endpoint, help_heading = "Microsoft")]
     pop3_endpoint: Endpoint,
     /// PEM file of certificates to trust besides the public ones
@@ -48,6 +56,12 @@ pub(super) struct Settings {
     /// What is logged, as tracing's filter directives (info, debug, mailbox_collector::collect=debug …)
     #[arg(long, env = "MAILBOX_COLLECTOR_LOG", value_name = "FILTER", default_value = "info", help_heading = "Logs")]
     log: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TokenEndpoint {
+    V1,
+    V2,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -78,6 +92,9 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
 pub(super) enum Error {
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    // The URL may hold a password.
+    #[error("--https-proxy (or HTTPS_PROXY) {0}; correct it, or list the hosts to reach without it in NO_PROXY")]
+    Proxy(#[from] crate::proxy::BadUrl),
     #[error("HTTP client: {0}")]
     Http(#[from] reqwest::Error),
     #[error("--file-sink-root {path:?}: {source}")]
@@ -116,6 +133,14 @@ impl Settings {
         .map_err(|_| Error::Logs)
     }
 
+    /// The proxy that a flag or the usual variables name.
+    fn proxy(&self) -> Result<Option<Proxy>, crate::proxy::BadUrl> {
+        let variable = |names: [&str; 2]| names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()));
+        let url = self.https_proxy.clone().or_else(|| variable(["HTTPS_PROXY", "https_proxy"]));
+        let direct = variable(["NO_PROXY", "no_proxy"]).unwrap_or_default();
+        url.map(|url| Proxy::parse(&url, &direct)).transpose()
+    }
+
     /// What every task shares. `at_once`: how many may connect or drain at the same time.
     pub(super) fn environment(
         &self,
@@ -125,7 +150,8 @@ impl Settings {
         at_once: usize,
     ) -> Result<Environment, Error> {
         let tls = tls::client_config(self.ca_file.as_deref())?;
-        let http = entra::http_client(&tls)?;
+        let proxy = self.proxy()?.map(Arc::new);
+        let http = entra::http_client(&tls, proxy.as_ref())?;
         let file_root = match &self.file_sink_root {
             Some(path) => Some(Arc::new(FileRoot::open(path).map_err(|source| Error::FileRoot { path: path.clone(), source })?)),
             None => None,
@@ -138,10 +164,21 @@ impl Settings {
             spool,
             tokens: {
                 let counted = metrics.clone();
-                Tokens::new(http, self.entra_authority.clone()).with_observer(move |result| counted.token_requested(result))
+                let endpoint = self.entra_endpoint.map(|endpoint| match endpoint {
+                    TokenEndpoint::V1 => entra::Endpoint::V1,
+                    TokenEndpoint::V2 => entra::Endpoint::V2,
+                });
+                Tokens::new(http, self.entra_authority.clone())
+                    .with_endpoint(endpoint)
+                    .with_observer(move |result| counted.token_requested(result))
             },
-            imap: imap::Connector { host: self.imap_endpoint.host.clone(), port: self.imap_endpoint.port, tls: Arc::clone(&tls) },
-            pop3: pop3::Connector { host: self.pop3_endpoint.host.clone(), port: self.pop3_endpoint.port, tls },
+            imap: imap::Connector {
+                host: self.imap_endpoint.host.clone(),
+                port: self.imap_endpoint.port,
+                tls: Arc::clone(&tls),
+                proxy: proxy.clone(),
+            },
+            pop3: pop3::Connector { host: self.pop3_endpoint.host.clone(), port: self.pop3_endpoint.port, tls, proxy },
             file_root,
             cursors,
             logins: Pacer::new(logins_per_second),

@@ -28,11 +28,13 @@ mod scopes;
 mod status;
 pub mod validate;
 mod watch;
+mod words;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use kube::core::DynamicObject;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::watcher;
@@ -53,11 +55,14 @@ use self::scopes::Scopes;
 use self::status::{Acceptance, Refusal, bounded};
 use self::validate::Credentials;
 use self::watch::Objects;
+pub(crate) use self::words::answer;
+use self::words::chain;
 use crate::admin::Readiness;
 use crate::admin::metrics::Metrics;
 use crate::api::{self, AppRegistration, MailboxCollector};
 use crate::collect::{Collector, CollectorId, Progress, Stage};
 use crate::diagnosis::Status;
+use crate::entra;
 use crate::fleet::Fleet;
 
 /// The field manager of everything that is written, and the reporting controller of Events.
@@ -67,6 +72,10 @@ pub(crate) const FIELD_MANAGER: &str = "mailbox-collector";
 const CONCURRENCY: usize = 32;
 /// How often a refused credential's Secret is read again (law 5).
 const CREDENTIAL_AGAIN: Duration = Duration::from_secs(15);
+/// How often the Secret of a credential that ends soon is read again.
+const EXPIRING_AGAIN: Duration = Duration::from_secs(60 * 60);
+/// How soon is soon: one step of the warning more than there are.
+const SOON: SignedDuration = SignedDuration::from_hours(24 * 61);
 /// How often an object that is not accepted is looked at again besides its changes.
 const REFUSED_AGAIN: Duration = Duration::from_secs(5 * 60);
 /// How soon what settles is looked at again before the first list is complete.
@@ -377,7 +386,14 @@ impl Reconciler {
                 }
                 self.publisher.accept(key.clone(), id.clone(), acceptance, Some(credentials));
                 let refused = self.fleet.progress(&id).is_some_and(|progress| credential_refused(&progress));
-                Ok(if refused { Again::After(CREDENTIAL_AGAIN) } else { Again::Never })
+                Ok(if refused {
+                    Again::After(CREDENTIAL_AGAIN)
+                } else if warns_soon(&credential, Timestamp::now()) {
+                    // The warning must go once the Secret is replaced, which nobody tells us.
+                    Again::After(EXPIRING_AGAIN)
+                } else {
+                    Again::Never
+                })
             }
             Err(error) => {
                 self.assignments.withdraw(key).await;
@@ -411,7 +427,12 @@ impl Reconciler {
                 Err(error) => Err(error),
             },
             Credentials::AppRegistration(name) => {
-                let found = self.registrations.resolve(&Key { namespace: key.namespace.clone(), name: name.clone() }, asked).await?;
+                let registration = Key { namespace: key.namespace.clone(), name: name.clone() };
+                let found = self.registrations.resolve(&registration, asked).await?;
+                if asked.is_some() {
+                    // Whoever asks may have changed the Secret, of which its status speaks too.
+                    self.registrations.poke(&registration);
+                }
                 Ok(found.and_then(|found| validate::registered_order(object, &found.registration, found.data.as_deref(), &self.validate)))
             }
         }
@@ -430,10 +451,7 @@ impl Reconciler {
     /// An AppRegistration, or the Secret that it refers to, has changed: those who refer to it follow.
     fn registration_changed(&self, registration: &Key) {
         self.registrations.poke(registration);
-        let refers = |key: &Key, object: &MailboxCollector| {
-            let named = object.spec.credentials.app_registration_ref.as_ref();
-            key.namespace == registration.namespace && named.is_some_and(|named| named.name == registration.name)
-        };
+        let refers = |key: &Key, object: &MailboxCollector| registrations::named_by(key, object).as_ref() == Some(registration);
         for key in self.objects.choose(refers) {
             self.queue.now(key);
         }
@@ -457,9 +475,8 @@ impl Reconciler {
             let refused = self.fleet.progress(&id).is_some_and(|progress| credential_refused(&progress));
             let key = Key { namespace: id.namespace, name: id.name };
             if refused {
-                if let Some(registration) = self.registration_of(&key) {
-                    self.registrations.doubt(&registration);
-                }
+                let registration = self.objects.find(&key).and_then(|object| registrations::named_by(&key, object.0.as_ref().ok()?));
+                registration.iter().for_each(|registration| self.registrations.doubt(registration));
                 self.queue.now(key.clone());
                 self.publisher.poke(key, REFUSAL_WAITS);
             } else {
@@ -469,13 +486,8 @@ impl Reconciler {
     }
 }
 
-impl Reconciler {
-    /// The AppRegistration to which a collector refers.
-    fn registration_of(&self, key: &Key) -> Option<Key> {
-        let object = self.objects.find(key)?;
-        let named = object.0.as_ref().ok()?.spec.credentials.app_registration_ref.as_ref()?;
-        Some(Key { namespace: key.namespace.clone(), name: named.name.clone() })
-    }
+fn warns_soon(credential: &entra::Credential, now: Timestamp) -> bool {
+    credential.secret_expiration.is_some_and(|end| end.duration_since(now) <= SOON)
 }
 
 fn acceptance(metadata: &kube::api::ObjectMeta, outcome: Result<(), Refusal>) -> Acceptance {
@@ -507,24 +519,4 @@ fn unreadable(invalid: &InvalidObject, raw: Option<&DynamicObject>) -> Refusal {
 
 fn credential_refused(progress: &Progress) -> bool {
     matches!(&progress.token, Stage::Bad(diagnosis) if diagnosis.reason.status() == Status::False)
-}
-
-/// What the API server answered, in its words: `kube::Error` would repeat them and print the whole `Status` besides.
-pub(crate) fn answer(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => bounded(&format!("the API server answered {}: {}", status.code, status.message), 300),
-        other => bounded(&other.to_string(), 300),
-    }
-}
-
-/// An error with its sources, for a log line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    bounded(&text, 500)
 }

@@ -24,9 +24,10 @@ use super::status::app::{Test, desired_of_app, widened};
 use super::status::{Acceptance, Ending};
 use super::validate::{self, Registration, SecretData};
 use super::watch::Objects;
+use super::words::chain;
 use super::{FIELD_MANAGER, Key};
 use crate::admin::metrics::Metrics;
-use crate::api::{self, AppRegistration, AppRegistrationStatus};
+use crate::api::{self, AppRegistration, AppRegistrationStatus, MailboxCollector};
 use crate::collect::Stage;
 use crate::diagnosis::{self, Context, Failure, Known, Retry, Status};
 use crate::entra::{Credential, Error as Refusal, Token};
@@ -78,6 +79,8 @@ struct State {
     tested: Option<Tested>,
     requested: Option<String>,
     doubted: bool,
+    /// It gave no credential when it was last looked at.
+    broken: bool,
     /// What was written last, until the watch shows it.
     written: Option<(u64, AppRegistrationStatus)>,
     since_write: Instant,
@@ -159,7 +162,7 @@ impl Registrations {
             let key = self.queue.next().await;
             let again = match self.reconcile(&key, &changed).await {
                 Ok(again) => again,
-                Err(error) => Some(Instant::now() + self.failed(&key, &super::chain(&error))),
+                Err(error) => Some(Instant::now() + self.failed(&key, &chain(&error))),
             };
             if let Some(again) = again {
                 self.queue.at(key.clone(), again);
@@ -193,7 +196,8 @@ impl Registrations {
                 acceptance.secret_expiration = credential.secret_expiration;
                 acceptance.warns = Ending::of(&credential.proof);
                 let before = state.tested.as_ref().filter(|tested| tested.credential.same(&credential));
-                if state.tested.is_some() && before.is_none() {
+                // Those who refer to it need not wait for their own next look.
+                if state.broken || (state.tested.is_some() && before.is_none()) {
                     changed(key);
                 }
                 let tested = match before.filter(|tested| now < tested.next && asked.is_none() && !state.doubted) {
@@ -213,7 +217,7 @@ impl Registrations {
             }
         };
         self.metrics.credential_ends("AppRegistration", &key.namespace, &key.name, acceptance.secret_expiration);
-        if let Some(sooner) = self.publish(key, &object, &acceptance, test.as_ref()).await {
+        if let Some(sooner) = self.publish(key, &object, &acceptance, test.as_ref(), asked.is_some()).await {
             again = again.min(sooner);
         }
         Ok(Some(again))
@@ -257,6 +261,7 @@ impl Registrations {
         object: &super::watch::Object<AppRegistration>,
         acceptance: &Acceptance,
         test: Option<&Test>,
+        asked: bool,
     ) -> Option<Instant> {
         let state = self.lock().get(key).cloned()?;
         let meta = kube::Resource::meta(object);
@@ -271,8 +276,9 @@ impl Registrations {
         let again = next_change.map(|at| Instant::now() + Duration::try_from(at.duration_since(now)).unwrap_or_default());
         let (before, after) = (widened(&current), widened(&status));
         match difference::difference(&before, &after, 1, state.since_write.elapsed()) {
-            Difference::Nothing => return again,
-            Difference::Answer => {}
+            // Who asks wants to read the present words, not only the present reason.
+            Difference::Nothing if !(asked && before.conditions != after.conditions) => return again,
+            Difference::Nothing | Difference::Answer => {}
             Difference::Heartbeat | Difference::Transition => {
                 let mut states = self.lock();
                 if let Some(Err(free_at)) = states.get_mut(key).map(|state| state.own.take(Instant::now())) {
@@ -319,6 +325,7 @@ impl Registrations {
             tested: None,
             requested: None,
             doubted: false,
+            broken: false,
             written: None,
             since_write: now,
             own: Bucket::new(OWN_TRANSITIONS, OWN_TRANSITION_EVERY, now),
@@ -334,6 +341,7 @@ impl Registrations {
 
     fn note(&self, key: &Key, requested: Option<String>, tested: Option<Tested>) {
         if let Some(state) = self.lock().get_mut(key) {
+            state.broken = tested.is_none();
             (state.requested, state.tested, state.doubted) = (requested, tested, false);
         }
     }
@@ -360,6 +368,12 @@ impl Registrations {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, State>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The AppRegistration to which the collector `key` refers.
+pub(crate) fn named_by(key: &Key, object: &MailboxCollector) -> Option<Key> {
+    let named = object.spec.credentials.app_registration_ref.as_ref()?;
+    Some(Key { namespace: key.namespace.clone(), name: named.name.clone() })
 }
 
 /// An app by itself has neither mailbox nor folder, and no diagnosis of its token speaks of them.

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
+use crate::proxy::Proxy;
 pub use assertion::{AUDIENCE, AssertionError, AssertionSource, ServiceAccount};
 use cache::Cache;
 pub use certificate::{Certificate, Part, Problem};
@@ -242,9 +243,23 @@ pub enum Error {
     Malformed(&'static str),
 }
 
-/// The HTTP client that [`Tokens`] is to be given: it follows no redirect (a redirected POST would carry the secret along) and has deadlines.
-pub fn http_client(tls: &rustls::ClientConfig) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
+/// The HTTP client that [`Tokens`] is to be given: it follows no redirect (a redirected POST would carry the secret along), goes through `proxy`
+/// where that serves the host and through no other, and has deadlines.
+pub fn http_client(tls: &rustls::ClientConfig, proxy: Option<&Arc<Proxy>>) -> Result<reqwest::Client, reqwest::Error> {
+    // Otherwise the library would read variables of the environment by itself.
+    let mut builder = reqwest::Client::builder().no_proxy();
+    if let Some(proxy) = proxy {
+        let served = Arc::clone(proxy);
+        let mut route = reqwest::Proxy::custom(move |url| url.host_str().and_then(|host| served.serves(host)).map(|_| served.url()));
+        if let Some(authorization) = proxy.authorization()
+            && let Ok(mut value) = reqwest::header::HeaderValue::from_str(authorization.expose_secret())
+        {
+            value.set_sensitive(true);
+            route = route.custom_http_auth(value);
+        }
+        builder = builder.proxy(route);
+    }
+    builder
         .tls_backend_preconfigured(tls.clone())
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(10))

@@ -22,7 +22,7 @@ fn credential() -> Credential {
 
 fn tokens(authority: &str) -> Tokens {
     crate::tls::install_provider();
-    Tokens::new(http_client(&crate::tls::client_config(None).unwrap()).unwrap(), Some(authority.to_owned()))
+    Tokens::new(http_client(&crate::tls::client_config(None).unwrap(), None).unwrap(), Some(authority.to_owned()))
 }
 
 /// Answers every request with the next of its answers (the last one again and again), and remembers the requests.

@@ -13,6 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::text;
 use super::{Error, Step};
+use crate::proxy::Proxy;
 
 /// For the name and all its addresses together.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -21,9 +22,26 @@ const ONE_ADDRESS: Duration = Duration::from_secs(5);
 /// For the TLS handshake.
 const TLS: Duration = Duration::from_secs(15);
 
-/// Connects to `host`, which is also what the certificate must name.
-pub(super) async fn dial(host: &str, port: u16, tls: &Arc<rustls::ClientConfig>) -> Result<TlsStream<TcpStream>, Error> {
-    secure(connect(host, port).await?, host, tls).await
+/// Connects to `host`, which is also what the certificate must name, through the proxy that serves it.
+pub(super) async fn dial(
+    host: &str,
+    port: u16,
+    tls: &Arc<rustls::ClientConfig>,
+    proxy: Option<&Proxy>,
+) -> Result<TlsStream<TcpStream>, Error> {
+    secure(reach(host, port, proxy).await?, host, tls).await
+}
+
+/// The host itself, or a tunnel to it.
+async fn reach(host: &str, port: u16, proxy: Option<&Proxy>) -> Result<TcpStream, Error> {
+    let Some((proxy, (proxy_host, proxy_port))) = proxy.and_then(|proxy| Some((proxy, proxy.serves(host)?))) else {
+        return connect(host, port).await;
+    };
+    let mut stream = connect(proxy_host, proxy_port).await?;
+    let tunnel = proxy.tunnel(&mut stream, host, port);
+    let opened = timeout(CONNECT, tunnel).await.map_err(|_| Error::Timeout(Step::Connect))?;
+    opened.map_err(|error| Error::Connection { step: Step::Connect, text: text::clean(&error.to_string()) })?;
+    Ok(stream)
 }
 
 async fn connect(host: &str, port: u16) -> Result<TcpStream, Error> {

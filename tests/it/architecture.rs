@@ -5,10 +5,25 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Room → rooms that it may import. Values go down, Progress comes up; pure rooms stand at the bottom.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     (
         "cli",
-        &["admin", "api", "collect", "controller", "cursor", "diagnosis", "doctor", "entra", "fleet", "schedule", "sink", "source", "tls"],
+        &[
+            "admin",
+            "api",
+            "collect",
+            "controller",
+            "cursor",
+            "diagnosis",
+            "doctor",
+            "entra",
+            "fleet",
+            "proxy",
+            "schedule",
+            "sink",
+            "source",
+            "tls",
+        ],
     ),
     // Only validate translates `api` into the plain configuration that source, sink and entra own.
     ("controller", &["admin", "api", "collect", "cursor", "diagnosis", "entra", "fleet", "schedule", "sink", "source"]),
@@ -17,14 +32,15 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("fleet", &["collect", "diagnosis"]),
     ("collect", &["admin", "cursor", "diagnosis", "entra", "schedule", "sink", "source"]),
     ("diagnosis", &["cursor", "entra", "sink", "source"]),
-    ("source", &["cursor", "tls"]),
+    ("source", &["cursor", "proxy", "tls"]),
     ("sink", &[]),
-    ("entra", &["tls"]),
+    ("entra", &["proxy", "tls"]),
     ("schedule", &["diagnosis"]),
     ("cursor", &[]),
     ("api", &[]),
     // Failures are counted by reason.
     ("admin", &["diagnosis"]),
+    ("proxy", &[]),
     ("tls", &[]),
 ];
 

@@ -1,9 +1,9 @@
 //! Every way in, without a cluster: `collect` with each kind of credential against the stand-in's Entra, and what each wrong one is called.
 
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
-use simulator::{AppCertificate, Proof};
+use simulator::{AppCertificate, Cloud, FederatedCredential, Proof};
 
-use crate::scene::{Scene, collector};
+use crate::scene::{Scene, collector, run};
 
 /// A self-signed certificate and its key, PEM.
 pub(crate) fn certificate(not_after: (i32, u8, u8)) -> (String, String) {
@@ -78,4 +78,108 @@ fn each_wrong_certificate_is_named_with_the_way_out() {
         }
     }
     assert_eq!(scene.simulator.token_requests().len(), 2, "one in each form; what is wrong in itself is not shown to Entra");
+}
+
+/// A collector that refers to the AppRegistration `mail`, and that; `credential` is its member in YAML's flow form.
+fn by_app(scene: &Scene, credential: &str, more: &str, secret: &str) {
+    let refers = collector("factures", "").replace("{secretRef: {name: azure-app}}", "{appRegistrationRef: {name: mail}}");
+    scene.write("mail.yaml", &format!("{}{refers}---\n{secret}", app_registration("office", "mail", credential, more)));
+}
+
+/// An AppRegistration of the ready tenant's app.
+pub(crate) fn app_registration(namespace: &str, name: &str, credential: &str, more: &str) -> String {
+    let more: String = more.lines().map(|line| format!("  {line}\n")).collect();
+    format!(
+        "---\napiVersion: mailbox-collector.io/v1alpha1\nkind: AppRegistration\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  tenantId: {}\n  clientId: {}\n  credential: {credential}\n{more}---\n",
+        simulator::TENANT_ID,
+        simulator::CLIENT_ID
+    )
+}
+
+#[test]
+fn an_app_registration_in_the_files_is_read_and_used() {
+    let scene = Scene::new(&["factures"]);
+    scene.deliver("factures", 1..=2);
+    let value = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: value, namespace: office}}\nstringData: {{value: {}}}\n",
+        simulator::CLIENT_SECRET
+    );
+    let by_key = "{clientSecret: {secretKeyRef: {name: value, key: value}}}";
+    by_app(&scene, by_key, "", &value);
+    scene.collect().must_be_ok();
+    assert_eq!(scene.serials("factures"), [1, 2]);
+
+    for (what, credential, more, reason, word) in [
+        ("not allowed", by_key, "allowedMailboxes: [\"*@other.example\"]", "MailboxNotAllowed", "spec.allowedMailboxes"),
+        ("no Secret", "{certificate: {secretRef: {name: gone}}}", "", "SecretNotFound", "kubectl create secret tls gone"),
+        ("no token file", "{workloadIdentity: {serviceAccountName: post}}", "", "FederatedCredentialMismatch", "--federated-token-file"),
+    ] {
+        by_app(&scene, credential, more, &value);
+        let said = scene.collect();
+        assert_eq!(said.reason("factures"), reason, "{what}: {}", said.stdout);
+        let message = said.of("factures")["message"].as_str().unwrap();
+        assert!(message.contains(word), "{what}: {message}");
+    }
+    let alone = collector("factures", "").replace("{secretRef: {name: azure-app}}", "{appRegistrationRef: {name: mail}}");
+    scene.write("mail.yaml", &alone);
+    assert_eq!(scene.collect().reason("factures"), "AppRegistrationNotFound");
+}
+
+#[test]
+fn a_service_accounts_token_from_a_file_opens_the_mailbox_and_a_mismatch_names_the_three_values() {
+    const SUBJECT: &str = "system:serviceaccount:office:post";
+    const AUDIENCE: &str = "api://AzureADTokenExchange";
+    let scene = Scene::new(&["factures"]);
+    scene.deliver("factures", 1..=2);
+    by_app(&scene, "{workloadIdentity: {serviceAccountName: post}}", "", "");
+    scene.write("token", &scene.simulator.service_account_token(SUBJECT, AUDIENCE).unwrap());
+    let said = run(scene.command().arg("--once").env("AZURE_FEDERATED_TOKEN_FILE", scene.path("token")));
+    assert_eq!(said.reason("factures"), "FederatedCredentialMismatch", "{}", said.stdout);
+    let message = said.of("factures")["message"].as_str().unwrap();
+    let issuer = scene.simulator.service_account_issuer();
+    for value in [issuer.as_str(), SUBJECT, AUDIENCE] {
+        assert!(message.contains(&format!("'{value}'")), "{message}");
+    }
+    scene.simulator.world().tenants[0].applications[0].federated_credentials =
+        vec![FederatedCredential { issuer, subject: SUBJECT.to_owned(), audience: AUDIENCE.to_owned() }];
+    run(scene.command().arg("--once").arg("--federated-token-file").arg(scene.path("token"))).must_be_ok();
+    assert_eq!(scene.serials("factures"), [1, 2]);
+    assert_eq!(scene.simulator.token_requests().last().unwrap().proof, Proof::Assertion("RS256"));
+}
+
+#[test]
+fn a_tenant_of_china_is_asked_at_the_v1_endpoint_for_its_own_exchange() {
+    let scene = Scene::new(&["factures"]);
+    scene.deliver("factures", 1..=2);
+    scene.simulator.world().tenants[0].cloud = Cloud::China;
+    let secret = crate::scene::secret(simulator::CLIENT_SECRET);
+    scene.write("mail.yaml", &format!("{secret}  cloud: China\n---\n{}", collector("factures", "")));
+    scene.collect().must_be_ok();
+    assert!(scene.simulator.token_requests().iter().all(|request| request.v1), "{:?}", scene.simulator.token_requests());
+}
+
+#[test]
+fn with_every_log_line_on_neither_a_key_nor_an_assertion_shows() {
+    let pair = certificate((2030, 1, 1));
+    let line = pair.1.lines().nth(5).unwrap().to_owned();
+    for uploaded in [true, false] {
+        let scene = Scene::new(&["factures"]);
+        scene.deliver("factures", [1]);
+        if uploaded {
+            upload(&scene, &pair.0);
+        }
+        with_certificate(&scene, &pair);
+        let certified = run(scene.command().args(["--once", "--log", "trace"]));
+        assert_eq!(certified.status.success(), uploaded, "{}", certified.stdout);
+        by_app(&scene, "{workloadIdentity: {serviceAccountName: post}}", "", "");
+        scene.write("token", &scene.simulator.service_account_token("canary-subject", "api://other").unwrap());
+        let federated = run(scene.command().args(["--once", "--log", "trace", "--federated-token-file"]).arg(scene.path("token")));
+        assert_eq!(federated.reason("factures"), "FederatedCredentialMismatch");
+        for said in [certified, federated] {
+            assert!(said.stderr.contains("TRACE"));
+            for canary in [line.as_str(), "eyJ", "BEGIN PRIVATE"] {
+                assert!(!said.stderr.contains(canary) && !said.stdout.contains(canary), "{canary} is shown: {}", said.stderr);
+            }
+        }
+    }
 }

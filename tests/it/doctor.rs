@@ -65,9 +65,9 @@ fn environment(simulator: &Simulator, folder: &tempfile::TempDir) -> Environment
     let tls = tls::client_config(Some(&ca)).unwrap();
     let (host, port) = ("localhost".to_owned(), simulator.imap_address().port());
     Environment {
-        tokens: entra::Tokens::new(entra::http_client(&tls).unwrap(), Some(simulator.authority())),
-        imap: Connector { host: host.clone(), port, tls: Arc::clone(&tls) },
-        pop3: pop3::Connector { host, port: simulator.pop3_address().port(), tls },
+        tokens: entra::Tokens::new(entra::http_client(&tls, None).unwrap(), Some(simulator.authority())),
+        imap: Connector { host: host.clone(), port, tls: Arc::clone(&tls), proxy: None },
+        pop3: pop3::Connector { host, port: simulator.pop3_address().port(), tls, proxy: None },
         file_root: Some(Arc::new(FileRoot::open(&root).unwrap())),
         spool: None,
         cursors: Arc::new(Untouched),
@@ -251,7 +251,7 @@ async fn a_server_out_of_reach_or_busy_is_no_missed_step() {
     assert_eq!((list.verdict(), state(&list, SetupStep::EntraReachable)), (Verdict::Incomplete, State::CannotBeKnown));
     let tokens = |authority: &str| {
         let tls = tls::client_config(None).unwrap();
-        entra::Tokens::new(entra::http_client(&tls).unwrap(), Some(authority.to_owned()))
+        entra::Tokens::new(entra::http_client(&tls, None).unwrap(), Some(authority.to_owned()))
     };
     let list = check(Environment { tokens: tokens("https://127.0.0.1:1"), ..environment(&simulator, &folder) }).await;
     assert_eq!((list.reason(), state(&list, SetupStep::EntraReachable)), (Some(Reason::EntraUnavailable), State::Failed));

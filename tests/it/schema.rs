@@ -107,6 +107,9 @@ fn the_examples_of_the_documentation_are_admitted() {
     let arguments = ["apply", "--server-side", "--namespace", &namespace, "--kustomize", folder.to_str().unwrap()];
     let answer = cluster().kubectl(&arguments).unwrap();
     assert!(answer.contains("secret/azure-app") && answer.contains("/factures"), "{answer}");
+    let app = folder.join("app-registration.yaml");
+    let answer = cluster().kubectl(&["apply", "--server-side", "--namespace", &namespace, "-f", app.to_str().unwrap()]).unwrap();
+    assert!(answer.contains("/mail serverside-applied"), "{answer}");
 }
 
 #[test]

@@ -251,7 +251,10 @@ impl Cluster {
                 .arg(format!("--etcd-servers={client}"))
                 .arg(format!("--secure-port={secure}"))
                 .args(["--bind-address=127.0.0.1", "--tls-cert-file=server.crt", "--tls-private-key-file=server.key", "--cert-dir=certs"])
-                .args(["--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=sa.pub"])
+                // Reachable, so that whoever federates with this cluster can read its keys.
+                .arg(format!("--service-account-issuer=https://127.0.0.1:{secure}"))
+                .arg(format!("--service-account-jwks-uri=https://127.0.0.1:{secure}/openid/v1/jwks"))
+                .arg("--service-account-key-file=sa.pub")
                 .args(["--service-account-signing-key-file=sa.key", "--service-cluster-ip-range=10.0.0.0/24"])
                 .args(["--token-auth-file=tokens.csv", "--authorization-mode=RBAC", "--endpoint-reconciler-type=none"])
                 .args(["--audit-policy-file=audit-policy.yaml", "--audit-log-path=audit.log", "--audit-log-mode=blocking"])
@@ -376,14 +379,14 @@ fn kubeconfig_text(port: u16, ca: &str, token: &str) -> String {
     .to_string()
 }
 
-/// A CA, the API server's certificate, and the pair of keys for ServiceAccount tokens (ECDSA: the API server takes it as well as RSA).
+/// A CA, the API server's certificate, and the pair of keys for ServiceAccount tokens (RSA, the only one that Entra takes of a federated issuer).
 fn write_keys(folder: &Path) -> anyhow::Result<()> {
     let authority = Authority::new("mailbox-collector test cluster")?;
     let (certificate, key) = authority.issue(&["127.0.0.1", "localhost", "kubernetes.default.svc"])?;
     fs::write(folder.join("ca.crt"), authority.pem())?;
     fs::write(folder.join("server.crt"), certificate)?;
     fs::write(folder.join("server.key"), key)?;
-    let account = rcgen::KeyPair::generate()?;
+    let account = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256)?;
     fs::write(folder.join("sa.key"), account.serialize_pem())?;
     fs::write(folder.join("sa.pub"), account.public_key_pem())?;
     Ok(())

@@ -395,6 +395,107 @@ fn an_object_from_a_file_without_uid_is_the_same_collector_each_time() {
     assert!(error.to_string().contains("\"azure-app\"") && error.to_string().contains("kubectl create secret"), "{error}");
 }
 
+fn app(change: impl FnOnce(&mut Value)) -> AppRegistration {
+    let mut value = json!({
+        "apiVersion": "mailbox-collector.io/v1alpha1", "kind": "AppRegistration",
+        "metadata": {"namespace": "tenant", "name": "mail"},
+        "spec": {
+            "tenantId": "contoso.com", "clientId": "11111111-2222-3333-4444-555555555555",
+            "credential": {"clientSecret": {"secretKeyRef": {"name": "azure-app"}}},
+        },
+    });
+    change(&mut value);
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn an_app_registration_gives_the_credential_that_its_one_member_names() {
+    let options = Options { workload_identity: true, ..ENABLED };
+    let plain = registration(&app(|_| {}), &options).unwrap();
+    assert_eq!(plain.secret(), Some(("azure-app", None)));
+    let data = SecretData::new("", [("clientSecret".to_owned(), b"s3cr3t\n".to_vec())]);
+    let credential = plain.credential(Some(&data)).unwrap();
+    let Proof::Secret(value) = &credential.proof else { panic!("{credential:?}") };
+    assert_eq!((value.expose_secret(), credential.name.as_str(), credential.tenant_id.as_str()), ("s3cr3t", "azure-app", "contoso.com"));
+
+    let other_key = registration(
+        &app(|o| {
+            o["spec"]["credential"]["clientSecret"]["secretKeyRef"]["key"] = json!("value");
+            o["spec"]["secretExpirationTime"] = json!("2027-05-01T00:00:00Z");
+            o["spec"]["cloud"] = json!("China");
+        }),
+        &options,
+    )
+    .unwrap();
+    assert_eq!(other_key.secret(), Some(("azure-app", Some("value"))));
+    let data = SecretData::with_key("", [("value".to_owned(), b"s3cr3t".to_vec())], Some("value"));
+    let credential = other_key.credential(Some(&data)).unwrap();
+    assert_eq!((credential.cloud, credential.secret_expiration), (Cloud::China, Some("2027-05-01T00:00:00Z".parse().unwrap())));
+
+    let federated = app(|o| o["spec"]["credential"] = json!({"workloadIdentity": {"serviceAccountName": "post"}}));
+    let credential = registration(&federated, &options).unwrap().credential(None).unwrap();
+    let Proof::Federated(account) = &credential.proof else { panic!("{credential:?}") };
+    assert_eq!(account.subject(), "system:serviceaccount:tenant:post");
+    let error = registration(&federated, &ENABLED).unwrap_err();
+    assert_eq!(error.reason(), Reason::WorkloadIdentityNotEnabled);
+    assert!(error.to_string().contains("workloadIdentity.enabled=true"), "{error}");
+}
+
+#[test]
+fn an_app_registration_is_for_the_mailboxes_it_allows() {
+    let limited = app(|o| o["spec"]["allowedMailboxes"] = json!(["*@contoso.com", "shared@other.example"]));
+    let limited = registration(&limited, &ENABLED).unwrap();
+    let data = SecretData::new("", [("clientSecret".to_owned(), b"s3cr3t".to_vec())]);
+    let by_app = |mailbox: &str| {
+        object(|o| {
+            o["spec"]["mailbox"] = json!(mailbox);
+            o["spec"]["credentials"] = json!({"appRegistrationRef": {"name": "mail"}});
+        })
+    };
+    for (mailbox, allowed) in [("A@Contoso.com", true), ("shared@other.example", true), ("a@other.example", false)] {
+        let order = registered_order(&by_app(mailbox), &limited, Some(&data), &ENABLED);
+        assert_eq!(order.as_ref().map(|_| ()).map_err(Error::reason), if allowed { Ok(()) } else { Err(Reason::MailboxNotAllowed) });
+    }
+    let error = registered_order(&by_app("a@contoso.com"), &limited, None, &ENABLED).unwrap_err();
+    assert_eq!(error.reason(), Reason::SecretNotFound);
+    let message = error.to_string();
+    assert!(message.contains("AppRegistration \"mail\"") && message.contains("kubectl create secret generic azure-app"), "{message}");
+}
+
+#[test]
+fn each_bad_field_of_an_app_registration_is_named_with_the_way_out() {
+    type Row<'a> = (&'a str, Value, &'a [&'a str]);
+    let rows: [Row<'_>; 11] = [
+        ("/spec/tenantId", json!("a/../b"), &["spec.tenantId:", "Directory (tenant) ID"]),
+        ("/spec/clientId", json!("mail"), &["spec.clientId:", "Application (client) ID"]),
+        ("/spec/cloud", json!("Mars"), &["spec.cloud:", "Public, USGovernment"]),
+        ("/spec/secretExpirationTime", json!("soon"), &["spec.secretExpirationTime:", "RFC 3339"]),
+        ("/spec/credential", json!({}), &["spec.credential", "exactly one"]),
+        (
+            "/spec/credential",
+            json!({"clientSecret": {"secretKeyRef": {"name": "a"}}, "certificate": {"secretRef": {"name": "a"}}}),
+            &["spec.credential", "more than one"],
+        ),
+        ("/spec/credential/clientSecret/secretKeyRef/name", json!("../x"), &["spec.credential.clientSecret.secretKeyRef.name:"]),
+        ("/spec/credential", json!({"clientSecret": {"secretKeyRef": {"name": "a", "key": "a b"}}}), &["secretKeyRef.key:"]),
+        ("/spec/credential", json!({"workloadIdentity": {"serviceAccountName": "A"}}), &["serviceAccountName:"]),
+        ("/spec/allowedMailboxes", json!(["a b"]), &["spec.allowedMailboxes:", "\"a b\"", "*@contoso.com"]),
+        ("/spec/allowedMailboxes", json!(vec!["*"; 257]), &["spec.allowedMailboxes:", "256"]),
+    ];
+    for (pointer, value, says) in rows {
+        let error = registration(&app(|o| set(o, pointer, value)), &ENABLED).expect_err(pointer);
+        let message = error.to_string();
+        assert_eq!(error.reason(), Reason::InvalidSpec, "{message}");
+        assert!(says.iter().all(|part| message.contains(part)), "{pointer}: {message}");
+    }
+    let data = SecretData::new("kubernetes.io/service-account-token", [("clientSecret".to_owned(), b"c4n4ry".to_vec())]);
+    let error = registration(&app(|_| {}), &ENABLED).unwrap().credential(Some(&data)).unwrap_err();
+    assert_eq!(error.reason(), Reason::SecretNotOptedIn);
+    let data = SecretData::new("", [("clientsecret".to_owned(), b"c4n4ry".to_vec())]);
+    let message = registration(&app(|_| {}), &ENABLED).unwrap().credential(Some(&data)).unwrap_err().to_string();
+    assert!(message.contains("key clientSecret is missing (there is a key \"clientsecret\"") && !message.contains("c4n4ry"), "{message}");
+}
+
 proptest::proptest! {
     #[test]
     fn no_string_makes_validation_panic_or_talk_at_length(text in "\\PC{0,400}", which in 0_usize..7) {

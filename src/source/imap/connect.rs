@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::session::Session;
+use crate::proxy::Proxy;
 use crate::source::Error;
 use crate::source::dial::dial;
 
@@ -19,6 +20,8 @@ pub struct Connector {
     pub port: u16,
     /// The trust set, shared by all sessions.
     pub tls: Arc<rustls::ClientConfig>,
+    /// The HTTP proxy to go through, where there is one.
+    pub proxy: Option<Arc<Proxy>>,
 }
 
 impl Connector {
@@ -27,7 +30,7 @@ impl Connector {
     pub async fn open(&self, mailbox: &str, token: &SecretString, max_message_bytes: u64) -> Result<Session<TlsStream<TcpStream>>, Error> {
         // Boxed: the set-up's state is large, and the caller's task lives on for months without it.
         Box::pin(async {
-            let stream = dial(&self.host, self.port, &self.tls).await?;
+            let stream = dial(&self.host, self.port, &self.tls, self.proxy.as_deref()).await?;
             Session::start(stream, mailbox, token, max_message_bytes).await
         })
         .await
@@ -43,7 +46,7 @@ mod tests {
     use crate::source::Step;
 
     async fn opened(port: u16) -> Error {
-        let connector = Connector { host: "127.0.0.1".into(), port, tls: crate::tls::client_config(None).unwrap() };
+        let connector = Connector { host: "127.0.0.1".into(), port, tls: crate::tls::client_config(None).unwrap(), proxy: None };
         connector.open("a@contoso.fr", &SecretString::from("token"), 1_000).await.unwrap_err()
     }
 

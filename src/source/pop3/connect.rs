@@ -5,6 +5,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::{Exchange, Session};
+use crate::proxy::Proxy;
 use crate::source::Error;
 use crate::source::dial::dial;
 
@@ -17,6 +18,8 @@ pub struct Connector {
     pub port: u16,
     /// The trust set, shared by all sessions.
     pub tls: Arc<rustls::ClientConfig>,
+    /// The HTTP proxy to go through, where there is one.
+    pub proxy: Option<Arc<Proxy>>,
 }
 
 impl Connector {
@@ -25,7 +28,7 @@ impl Connector {
     pub async fn open(&self, mailbox: &str, token: &SecretString, max_message_bytes: u64) -> Result<Exchange, Error> {
         // Boxed: the set-up's state is large, and the caller's task lives on for months without it.
         Box::pin(async {
-            let stream = dial(&self.host, self.port, &self.tls).await?;
+            let stream = dial(&self.host, self.port, &self.tls, self.proxy.as_deref()).await?;
             Session::start(stream, mailbox, token, max_message_bytes).await
         })
         .await

@@ -89,7 +89,7 @@ async fn get(url: &str, trusted: &[String]) -> Option<Value> {
     let tcp = TcpStream::connect((host, port)).await.ok()?;
     let mut stream = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(host.to_owned()).ok()?, tcp).await.ok()?;
     // HTTP/1.0, so that the body ends with the connection and comes in one piece.
-    stream.write_all(format!("GET /{path} HTTP/1.0\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n").as_bytes()).await.ok()?;
+    stream.write_all(format!("GET /{path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes()).await.ok()?;
     let mut answer = Vec::new();
     // A server that ends without TLS's goodbye has still said all.
     let _end = (&mut stream).take(LONGEST).read_to_end(&mut answer).await;
