@@ -62,19 +62,26 @@ impl Environment {
     /// Connects and logs in, by the protocol of the order.
     pub async fn open(&self, order: &Collector, token: &SecretString) -> Result<Session, source::Error> {
         let (mailbox, most) = (&order.mailbox, order.max_message_bytes);
+        let host = self.host(order).to_owned();
         Ok(match order.protocol {
-            Protocol::Imap => Session::Imap(self.imap.open(mailbox, token, most).await?),
-            Protocol::Pop3 => Session::Pop3(Box::new(self.pop3.open(mailbox, token, most).await?)),
+            Protocol::Imap => Session::Imap(imap::Connector { host, ..self.imap.clone() }.open(mailbox, token, most).await?),
+            Protocol::Pop3 => Session::Pop3(Box::new(pop3::Connector { host, ..self.pop3.clone() }.open(mailbox, token, most).await?)),
         })
     }
 
-    /// The server that it opens a mailbox on.
-    pub fn host(&self, protocol: Protocol) -> &str {
-        match protocol {
+    /// The server that a mailbox is opened on.
+    pub fn host(&self, order: &Collector) -> &str {
+        let given = match order.protocol {
             Protocol::Imap => &self.imap.host,
             Protocol::Pop3 => &self.pop3.host,
-        }
+        };
+        host(given, order.credential.cloud)
     }
+}
+
+/// Each cloud has its own host, unless another than the public cloud's is given.
+fn host(given: &str, cloud: entra::Cloud) -> &str {
+    if given == entra::Cloud::Public.exchange_host() { cloud.exchange_host() } else { given }
 }
 
 /// Which resource a work order comes from.
@@ -289,4 +296,18 @@ pub trait CursorStore: Send + Sync + std::fmt::Debug {
     }
     /// Who this process is, for `holder`; `None` where the store shuts others out by itself (a locked folder), so that no claim is written.
     fn holder(&self) -> Option<crate::cursor::Holder>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entra::Cloud;
+
+    #[test]
+    fn a_mailbox_is_opened_on_its_cloud_s_host_unless_another_is_given() {
+        assert_eq!(host("outlook.office365.com", Cloud::Public), "outlook.office365.com");
+        assert_eq!(host("outlook.office365.com", Cloud::China), "partner.outlook.cn");
+        assert_eq!(host("outlook.office365.com", Cloud::UsGovernment), "outlook.office365.us");
+        assert_eq!(host("localhost", Cloud::China), "localhost");
+    }
 }

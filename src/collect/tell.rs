@@ -134,7 +134,7 @@ impl Task {
             worked_before,
             folder: target.or(self.order.folders.first()).map_or("INBOX", String::as_str),
             authority: self.environment.tokens.authority(credential),
-            imap_host: self.environment.host(self.order.protocol),
+            imap_host: self.environment.host(&self.order),
             known: Known { others: lately.others(&self.order, Timestamp::now()), token_bytes, ..Known::default() },
         };
         diagnosis::diagnose(failure, &context)

@@ -280,7 +280,7 @@ impl Examination<'_> {
             worked_before: false,
             folder,
             authority: self.environment.tokens.authority(credential),
-            imap_host: self.environment.host(self.order.protocol),
+            imap_host: self.environment.host(self.order),
             known: Known {
                 others: lately.others(self.order, Timestamp::now()),
                 imap_probe: self.imap_probe,

@@ -25,6 +25,7 @@ mod mended;
 mod operator;
 mod pages;
 mod pop3;
+mod pop3_operator;
 mod power_loss;
 mod push;
 mod quiet;
