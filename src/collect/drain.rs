@@ -255,7 +255,7 @@ impl Pass<'_> {
         let (mut done, full) = match worked {
             Ok(done) => (done, None),
             // Settling is what makes room.
-            Err(failure @ Failure::Full(cursor::Full::Unsettled)) => (Drained::default(), Some(failure)),
+            Err(failure @ Failure::Full(cursor::Full::Unsettled | cursor::Full::Names)) => (Drained::default(), Some(failure)),
             Err(failure) => return Err(failure),
         };
         held.careful = None;

@@ -360,3 +360,17 @@ pub trait CursorStore: Send + Sync + std::fmt::Debug {
     /// Who this process is, for `holder`; `None` where the store shuts others out by itself (a locked folder), so that no claim is written.
     fn holder(&self) -> Option<crate::cursor::Holder>;
 }
+
+#[cfg(test)]
+mod host_tests {
+    use super::*;
+    use crate::entra::Cloud;
+
+    #[test]
+    fn a_mailbox_is_opened_on_its_cloud_s_host_unless_another_is_given() {
+        assert_eq!(host("outlook.office365.com", Cloud::Public), "outlook.office365.com");
+        assert_eq!(host("outlook.office365.com", Cloud::China), "partner.outlook.cn");
+        assert_eq!(host("outlook.office365.com", Cloud::UsGovernment), "outlook.office365.us");
+        assert_eq!(host("localhost", Cloud::China), "localhost");
+    }
+}

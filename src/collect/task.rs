@@ -194,6 +194,10 @@ impl Task {
                 Ok(next)
             }
             Err(failure) => {
+                if matches!(failure, Failure::Full(_)) {
+                    // Nothing is wrong with the session, and by POP3 what it has settled takes effect with its end.
+                    session.close().await;
+                }
                 held.at_rest();
                 if held.unsaved() && !matches!(failure, Failure::Store(_)) {
                     held.save(&*environment.cursors, &order.id).await?;

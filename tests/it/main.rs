@@ -29,6 +29,7 @@ mod numbering;
 mod operator;
 mod pages;
 mod pop3;
+mod pop3_operator;
 mod power_loss;
 mod proxied;
 mod push;
