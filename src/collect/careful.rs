@@ -5,7 +5,8 @@
 use jiff::Timestamp;
 use tracing::warn;
 
-use super::drain::{Failure, Held, SetSize};
+use super::drain::{Failure, SetSize};
+use super::held::Held;
 use super::{CollectorId, CursorStore};
 use crate::cursor::{Cursor, Ended, OwedReason, UidSet};
 

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use tracing::warn;
 
 use super::Collector;
-use super::drain::{Failure, Held};
+use super::drain::Failure;
+use super::held::Held;
 use super::nearest::nearest;
 use super::view::View;
 use crate::diagnosis::{self, MissingFolder};

@@ -3,7 +3,7 @@
 //!
 //! Reading order: `task` (the loop: open, drain, wait, and what happens after a failure) → `tell` (what is told of it) → `folders` (which of
 //! them next) → `view` (listing; `named`: POP3's unique-ids; `numbering`: whether UIDs mean what they meant; `screen` and `select`: which are taken) → `drain` (one bounded
-//! pass over a session; `pick`: what to fetch next, `reconcile`: what a
+//! pass over a session; `pick`: what to fetch next, `held`: the cursor meanwhile, `reconcile`: what a
 //! sink may hold already) → `delivery` (from FETCH responses to batches) → `fan` (from batches to the sinks) →
 //! `streak` (what a sink's refusals are about) → `settle` (what becomes of delivered messages on the server), `careful` (after a process that
 //! ended in mid-fetch).
@@ -11,8 +11,10 @@
 mod careful;
 mod delivery;
 mod drain;
+mod due;
 mod fan;
 mod folders;
+mod held;
 mod lately;
 mod named;
 mod nearest;

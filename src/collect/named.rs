@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::drain::Held;
+use super::held::Held;
 use super::view::View;
 use crate::cursor::{FIRST_GIVEN, Folder, Numbered, Numbering, UidSet};
 use crate::sink::identity;

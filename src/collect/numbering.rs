@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::drain::Held;
+use super::held::Held;
 use super::{Collector, Start};
 use crate::cursor::{Folder, Numbering, Recognised, Sighting, UidSet};
 use crate::sink::identity;

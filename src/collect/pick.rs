@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::drain::{Failure, Held, Pass};
+use super::drain::{Failure, Pass};
+use super::held::Held;
 use super::screen;
 use super::view::View;
 use crate::cursor::{self, Folder, UidSet};

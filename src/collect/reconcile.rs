@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::delivery::Reconcile;
-use super::drain::{Failure, Held, Pass};
+use super::drain::{Failure, Pass};
+use super::held::Held;
 use super::named;
 use super::view::View;
 use crate::sink;

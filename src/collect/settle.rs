@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::drain::{Failure, Held};
+use super::drain::Failure;
+use super::held::Held;
 use super::{Collector, CursorStore};
 use crate::cursor::UidSet;
 use crate::source::Source;

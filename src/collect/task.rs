@@ -13,26 +13,20 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span};
 
-use super::drain::{Drained, Failure, Held, Pass, SetSize};
+use super::drain::{Drained, Failure, Pass, SetSize};
+use super::due::{Due, IDLE_RENEWAL, renewal};
 use super::fan::{Branch, Fan, SinkFault};
 use super::folders::Folders;
+use super::held::Held;
 use super::settle::Settling;
 use super::verbs;
 use super::view::View;
 use super::{Collector, Environment, Progress, Protocol, SinkConfig, StoreError};
 use crate::diagnosis::{self, Diagnosis};
-use crate::schedule;
 use crate::sink::Sink;
 use crate::sink::file::FileSink;
 use crate::source::{Session, Source};
 
-/// A session is renewed this long before its token ends, or after half the token's life where that is later.
-const TOKEN_MARGIN: Duration = Duration::from_secs(300);
-/// An IDLE is renewed within this time: Exchange drops quiet connections after about ten minutes (angus-mail#176).
-const IDLE_RENEWAL: Duration = Duration::from_secs(9 * 60);
-
-/// Folders without push are asked for no more often than this, and four times in an interval.
-const SHORTEST_ASKING: Duration = Duration::from_secs(60);
 /// A POP3 session shows nothing that came after it began, and settles only when it ends: a backlog is worked off in several.
 const LONGEST_POP3: Duration = Duration::from_secs(5 * 60);
 /// Looks in a row that found nothing, after which a server that keeps announcing mail …
@@ -470,37 +464,4 @@ impl Task {
         let fan = Fan::new(branches.collect::<Result<_, _>>()?, environment.spool.clone());
         Ok(Arc::clone(self.fan.get_or_init(|| Arc::new(fan))))
     }
-}
-
-/// When a session looks again although nothing was announced.
-struct Due {
-    /// At all folders; `None`: not by itself.
-    look: Option<Instant>,
-    /// For those that are not open.
-    ask: Instant,
-    /// How often for those.
-    every: Duration,
-}
-
-impl Due {
-    fn new(order: &Collector) -> Self {
-        let now = Instant::now();
-        let every = (order.interval / 4).clamp(SHORTEST_ASKING, IDLE_RENEWAL);
-        let wall = Timestamp::now();
-        let look = match &order.schedule {
-            None => Some(schedule::next_look(order.interval, schedule::phase(&order.id.uid), wall)),
-            Some(calendar) => {
-                let next = calendar.next(wall);
-                info!(next_look = next.map(tracing::field::display), "looks by schedule");
-                next.and_then(|at| Duration::try_from(at.duration_since(wall)).ok())
-            }
-        };
-        Self { look: look.and_then(|wait| now.checked_add(wait)), ask: now + every, every }
-    }
-}
-
-/// When a session is to be renewed, so that the server does not end it in the middle of a message.
-fn renewal(expiration: Timestamp, now: Timestamp) -> Instant {
-    let left = Duration::try_from(expiration.duration_since(now)).unwrap_or(Duration::ZERO);
-    Instant::now() + left.saturating_sub(TOKEN_MARGIN).max(left / 2).max(Duration::from_secs(1))
 }

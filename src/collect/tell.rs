@@ -7,8 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::drain::{Failure, Held};
+use super::drain::Failure;
 use super::folders::Folders;
+use super::held::Held;
 use super::task::{End, Task, Wanted};
 use super::{Progress, Stage, StoreError};
 use crate::diagnosis::{self, Condition, Context, Diagnosis, Known, Retry};

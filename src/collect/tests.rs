@@ -7,8 +7,9 @@ use std::sync::Mutex;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::drain::{Drained, Failure, Held, Pass, SetSize};
+use super::drain::{Drained, Failure, Pass, SetSize};
 use super::fan::{Branch, Fan};
+use super::held::Held;
 use super::settle::Settling;
 use super::view::View;
 use super::*;

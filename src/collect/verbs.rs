@@ -4,7 +4,8 @@
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use tracing::info;
 
-use super::drain::{Failure, Held};
+use super::drain::Failure;
+use super::held::Held;
 use super::{Collector, CursorStore, Verb, Which};
 use crate::cursor::{Cursor, Folder};
 use crate::source::{Access, Day, Source};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::drain::Held;
+use super::held::Held;
 use super::{Collector, named, numbering, screen};
 use crate::cursor::{Folder, Numbering, UidSet};
 use crate::source::{self, Opened, Source};

@@ -27,6 +27,7 @@ mod resolve;
 mod scopes;
 mod status;
 pub mod validate;
+mod verdict;
 mod watch;
 mod words;
 
@@ -34,9 +35,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use kube::core::DynamicObject;
-use kube::core::error_boundary::InvalidObject;
+use jiff::Timestamp;
 use kube::runtime::watcher;
 use kube::{Client, Resource};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -54,15 +53,14 @@ use self::resolve::Secrets;
 use self::scopes::Scopes;
 use self::status::{Acceptance, Refusal, bounded};
 use self::validate::Credentials;
+use self::verdict::{acceptance, credential_refused, refusal, unreadable, warns_soon};
 use self::watch::Objects;
 pub(crate) use self::words::answer;
 use self::words::chain;
 use crate::admin::Readiness;
 use crate::admin::metrics::Metrics;
-use crate::api::{self, AppRegistration, MailboxCollector};
-use crate::collect::{Collector, CollectorId, Progress, Stage};
-use crate::diagnosis::Status;
-use crate::entra;
+use crate::api::{AppRegistration, MailboxCollector};
+use crate::collect::{Collector, CollectorId};
 use crate::fleet::Fleet;
 
 /// The field manager of everything that is written, and the reporting controller of Events.
@@ -74,8 +72,6 @@ const CONCURRENCY: usize = 32;
 const CREDENTIAL_AGAIN: Duration = Duration::from_secs(15);
 /// How often the Secret of a credential that ends soon is read again.
 const EXPIRING_AGAIN: Duration = Duration::from_secs(60 * 60);
-/// How soon is soon: one step of the warning more than there are.
-const SOON: SignedDuration = SignedDuration::from_hours(24 * 61);
 /// How often an object that is not accepted is looked at again besides its changes.
 const REFUSED_AGAIN: Duration = Duration::from_secs(5 * 60);
 /// How soon what settles is looked at again before the first list is complete.
@@ -484,39 +480,4 @@ impl Reconciler {
             }
         }
     }
-}
-
-fn warns_soon(credential: &entra::Credential, now: Timestamp) -> bool {
-    credential.secret_expiration.is_some_and(|end| end.duration_since(now) <= SOON)
-}
-
-fn acceptance(metadata: &kube::api::ObjectMeta, outcome: Result<(), Refusal>) -> Acceptance {
-    let requested_at = metadata.annotations.as_ref().and_then(|all| all.get(api::REQUESTED_AT));
-    Acceptance {
-        object: (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default()),
-        generation: metadata.generation.unwrap_or_default(),
-        outcome,
-        suspended: false,
-        requested_at: requested_at.map(|token| bounded(token, validate::LONGEST_REQUEST)),
-        secret_expiration: None,
-        warns: None,
-    }
-}
-
-fn refusal(error: &validate::Error) -> Refusal {
-    Refusal { reason: error.reason(), message: error.to_string() }
-}
-
-/// Of an object that an older schema let in. The watch's parser doesn't say which field it met, so the object is looked at once more.
-fn unreadable(invalid: &InvalidObject, raw: Option<&DynamicObject>) -> Refusal {
-    let error = raw.and_then(|raw| validate::unreadable_field(&raw.data)).unwrap_or_else(|| validate::Error::Field {
-        field: "spec".to_owned(),
-        problem: bounded(&invalid.error, 300),
-        way_out: validate::APPLY_AGAIN,
-    });
-    refusal(&error)
-}
-
-fn credential_refused(progress: &Progress) -> bool {
-    matches!(&progress.token, Stage::Bad(diagnosis) if diagnosis.reason.status() == Status::False)
 }

@@ -69,9 +69,9 @@ impl Scope {
 }
 
 /// What to watch of one kind: everything, or each of these namespaces.
-pub(crate) fn apis<K: Watched>(client: &Client, namespaces: &[String]) -> Vec<Api<Object<K>>>
+pub(crate) fn apis<K>(client: &Client, namespaces: &[String]) -> Vec<Api<Object<K>>>
 where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+    K: Watched + kube::Resource<Scope = kube::core::NamespaceResourceScope>,
 {
     if namespaces.is_empty() {
         vec![Api::all(client.clone())]

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod named;
+mod numbering;
 mod record;
 mod verbs;
 
@@ -12,15 +13,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::attempts::Ended;
+pub use self::named::{ABSENCE_LASTS, NamedListing};
+pub use self::numbering::{Epoch, Numbering, Recognised, Sighting};
 use self::record::Stored;
 use super::stored::{Claims, hex8};
 use super::{Names, UidSet};
-
-pub use self::named::{ABSENCE_LASTS, NamedListing};
-
-mod numbering;
-
-pub use numbering::{Epoch, Numbering, Recognised, Sighting};
 
 /// Most old copies that may stand for messages of the present numbering.
 pub const MAX_CLAIMS: usize = 8_000;

@@ -452,7 +452,7 @@ fn the_table_has_every_case_of_the_list_and_every_reason_a_case_or_another_origi
     // Said by validation, by the drain, by the controller or by the clock; never found out from a server's answer.
     let elsewhere =
         [Condition::Accepted, Condition::CredentialExpiring, Condition::QuarantineNotEmpty, Condition::Reconciling, Condition::Ready];
-    let others = ["NotYetTried"];
+    let others = ["NotYetTried", "MailboxTooLargeForPOP3"];
     for reason in Reason::ALL {
         let here = rows.iter().any(|row| row.reason == *reason);
         let there = elsewhere.contains(&reason.conditions()[0]) || others.contains(&reason.as_str());

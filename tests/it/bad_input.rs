@@ -152,13 +152,13 @@ fn what_is_wrong_is_told_by_field_and_the_neighbour_notices_nothing() {
     documents.push(object(&namespace, "nowhere", json!({"credentials": {"secretRef": {"name": "nowhere"}}})));
     rows.push(("nowhere", "False/SecretNotFound", vec!["there is no Secret \"nowhere\"", "kubectl create secret generic nowhere"]));
 
-    let specs: [(&str, Value, &[&str]); 13] = [
-        ("pop3", json!({"protocol": "POP3"}), &["spec.protocol: POP3", "write protocol: IMAP"]),
-        ("folders", json!({"folders": [{"name": "INBOX"}, {"name": "Factures"}]}), &["spec.folders", "write folders: [{name: INBOX}]"]),
-        ("schedule", json!({"schedule": "0 6 * * *"}), &["spec.schedule", "write interval"]),
-        ("now", json!({"startFrom": "Now"}), &["spec.startFrom: Now", "write startFrom: Beginning"]),
-        ("select", json!({"select": {"from": ["*@contoso.example"]}}), &["spec.select", "remove it"]),
-        ("limits", json!({"limits": {"maxMessageBytes": 1_000}}), &["spec.limits.maxMessageBytes", "remove it"]),
+    documents.push(object(&namespace, "app", json!({"credentials": {"appRegistrationRef": {"name": "app"}}})));
+    rows.push(("app", "False/AppRegistrationNotFound", vec!["spec.credentials.appRegistrationRef", "no AppRegistration \"app\""]));
+
+    let specs: [(&str, Value, &[&str]); 9] = [
+        ("pop3", json!({"protocol": "POP3", "startFrom": "Now"}), &["spec.startFrom", "POP3", "protocol: IMAP"]),
+        ("folders", json!({"folders": [{"name": "INBOX"}, {"name": "inbox"}]}), &["spec.folders[1].name", "write each folder once"]),
+        ("schedule", json!({"schedule": "61 6 * * *"}), &["spec.schedule", "\"61 6 * * *\""]),
         ("move", json!({"afterDelivery": {"action": "Move", "folder": "a//b"}}), &["spec.afterDelivery.folder", "write a folder's name"]),
         (
             "webhook",
@@ -180,7 +180,6 @@ fn what_is_wrong_is_told_by_field_and_the_neighbour_notices_nothing() {
             json!({"sinks": [{"name": "a", "file": {"path": "a"}}, {"name": "b", "file": {"path": "b"}}]}),
             &["spec.sinks", "write one sink"],
         ),
-        ("app", json!({"credentials": {"appRegistrationRef": {"name": "app"}}}), &["spec.credentials.appRegistrationRef", "secretRef"]),
         (
             "replay",
             json!({}),

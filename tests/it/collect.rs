@@ -294,7 +294,7 @@ fn a_wrong_field_is_named_and_the_other_collectors_are_not_touched_by_it() {
     let rows = [
         ("interval: soon", "InvalidSpec", "spec.interval"),
         ("interval: 1s", "InvalidSpec", "spec.interval"),
-        ("protocol: POP3", "InvalidSpec", "spec.protocol"),
+        ("protocol: POP3\nfolders: [{name: Factures}]", "InvalidSpec", "spec.folders"),
         ("folders: [{name: Autre/}]", "InvalidSpec", "spec.folders"),
         ("afterDelivery: {action: Move, folder: inbox}", "InvalidSpec", "spec.afterDelivery.folder"),
         ("schedule: \"0 6 * *\"", "InvalidSpec", "spec.schedule"),

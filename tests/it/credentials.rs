@@ -58,6 +58,7 @@ fn each_wrong_certificate_is_named_with_the_way_out() {
     let scene = Scene::new(&["factures"]);
     let (good, other) = (certificate((2030, 1, 1)), certificate((2030, 1, 1)));
     let ended = certificate((2020, 1, 1));
+    #[expect(clippy::type_complexity, reason = "a table")]
     let rows: [(&str, (String, String), &str, &[&str]); 4] = [
         ("not uploaded", good.clone(), "CertificateNotRegistered", &["thumbprint", "tls.crt", "azure-app", simulator::CLIENT_ID]),
         ("ended", ended, "SecretExpired", &["ended at 2020-01-01", "tls.crt", "azure-app"]),

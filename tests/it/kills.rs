@@ -96,7 +96,7 @@ fn drain_with_kills(row: &Row, turn: u64, most: u64, random: &mut Random, seed: 
     scene.write("mail.yaml", &format!("{}---\n{}", secret(simulator::CLIENT_SECRET), collector("factures", row.spec)));
     if row.pop3 {
         scene.simulator.world().permit_pop3();
-        scene.simulator.world().exchange.pop3_pipelining = turn % 3 != 0;
+        scene.simulator.world().exchange.pop3_pipelining = !turn.is_multiple_of(3);
         if turn % 2 == 1 {
             let name = |uid| (uid, format!("{uid:08x}5f3c1234"));
             scene.mailbox("factures", |mailbox| mailbox.unique_ids = (1..=row.messages as u32).map(name).collect());

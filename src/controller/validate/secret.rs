@@ -206,7 +206,7 @@ pub(super) fn certificate(secret: &SecretData) -> Result<Proof, (String, KeyProb
         let value = secret.values.get(key).ok_or_else(|| (key.to_owned(), missing()))?.expose_secret();
         match value.len() {
             0 => Err((key.to_owned(), KeyProblem::Empty)),
-            ..=LONGEST_PEM => Ok(value),
+            1..=LONGEST_PEM => Ok(value),
             _ => Err((key.to_owned(), KeyProblem::TooLong(LONGEST_PEM))),
         }
     };

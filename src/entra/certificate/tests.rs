@@ -57,7 +57,7 @@ fn each_fault_is_named_with_the_part_it_is_in() {
     let (other, ..) = made(&PKCS_RSA_SHA256);
     let (elliptic, elliptic_key, _) = made(&PKCS_ECDSA_P256_SHA256);
     let garbage = "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n";
-    let torn = &certificate[..certificate.len() / 2];
+    let torn = certificate.get(..certificate.len() / 2).unwrap();
     let locked = pem("ENCRYPTED PRIVATE KEY", b"locked");
     let locked_older = format!(
         "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n{}",
