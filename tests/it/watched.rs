@@ -118,7 +118,7 @@ impl Watched {
     /// Waits until a condition is `status/reason`; gives that state and the time it took.
     pub(crate) fn condition(&mut self, name: &str, kind: &str, wanted: &str) -> (State, Duration) {
         let probe = |state: &State| (state.condition(kind) == wanted).then(|| state.clone());
-        self.until(name, &format!("{kind}={wanted}"), Duration::from_secs(60), probe)
+        self.until(name, &format!("{kind}={wanted}"), Duration::from_secs(90), probe)
     }
 
     /// The states of an object so far, oldest first.

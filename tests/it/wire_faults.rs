@@ -55,7 +55,8 @@ fn rows() -> Vec<Row> {
             name: "02-bad-to-the-second-fetch",
             command: ("FETCH", 2),
             actions: vec![Action::Bad("Command Error. 12".to_owned())],
-            then: Then::SessionLost("ConnectionFailed", "Command Error. 12"),
+            // What was asked for ahead is asked for once more, and nothing more ahead.
+            then: Then::Delivered,
         },
         message("03-ok-without-one-uid", Skip, Then::Owed("NotReceived")),
         message("04-nil", Nil, Then::Owed("Empty")),
