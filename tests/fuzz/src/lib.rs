@@ -12,6 +12,8 @@ mod header;
 #[path = "../../../src/sink/identity.rs"]
 mod identity;
 mod imap;
+#[path = "../../../src/proxy.rs"]
+mod proxy;
 #[path = "../../../src/source/mod.rs"]
 pub mod source;
 #[path = "../../../src/sink/substitute.rs"]
